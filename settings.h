@@ -1,0 +1,91 @@
+/* settings: the values that people choose: what config.h says, then what the
+ * optional file says over it; checked, and printable.
+ *
+ * The rows stand in config.h. Must never know: how they are used. */
+#ifndef LANPOST_SETTINGS_H
+#define LANPOST_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "config.h"
+#include "ip.h"
+
+struct settings_endpoints {
+    unsigned count;
+    struct ip_endpoint items[LISTENERS_MAX];
+};
+
+struct settings_networks {
+    unsigned count;
+    struct ip_network items[NETWORKS_MAX];
+};
+
+/* One field a row, of the row's name: settings()->smarthost. A CHOICE is the
+ * number of its word, in the order of config.h. */
+#define SETTINGS_TEXT_FIELD(key, preset, room, unit, help)        char key[(room) + 1];
+#define SETTINGS_SECRET_FIELD(key, preset, room, help)            char key[(room) + 1];
+#define SETTINGS_NUMBER_FIELD(key, preset, low, high, unit, help) int64_t key;
+#define SETTINGS_CHOICE_FIELD(key, preset, words, help)           unsigned key;
+#define SETTINGS_ENDPOINTS_FIELD(key, preset, most, help)                      \
+    struct settings_endpoints key;
+#define SETTINGS_NETWORKS_FIELD(key, preset, most, help)                       \
+    struct settings_networks key;
+
+struct settings {
+    SETTINGS_ROWS(SETTINGS_TEXT_FIELD, SETTINGS_SECRET_FIELD,
+                  SETTINGS_NUMBER_FIELD, SETTINGS_CHOICE_FIELD,
+                  SETTINGS_ENDPOINTS_FIELD, SETTINGS_NETWORKS_FIELD)
+    /* Derived from the rows, once they are known to be good. */
+    char smarthost_name[256]; /* a host name or an address, no brackets */
+    uint16_t smarthost_port;
+    bool listen_is_preset; /* nobody chose the ports: 2525 may stand in */
+};
+
+enum settings_family {
+    FAMILY_ANY,
+    FAMILY_IPV4,
+    FAMILY_IPV6
+};
+enum settings_tls {
+    TLS_STARTTLS,
+    TLS_IMPLICIT,
+    TLS_NONE
+};
+enum settings_auth {
+    AUTH_AUTO,
+    AUTH_NONE,
+    AUTH_PLAIN,
+    AUTH_LOGIN
+};
+enum settings_log {
+    LOG_STDERR,
+    LOG_SYSLOG
+};
+
+/* The values in force. */
+const struct settings *settings(void);
+
+#define SETTINGS_ERROR_BYTES 512
+
+/* Reads config.h's values and the file over them (NULL: SETTINGS_FILE when it
+ * exists; a sealed binary reads none), checks them, and only then puts them
+ * in force. False: error says file, line, key and cure, and nothing changed.
+ * Bad values of the file never show a secret in error. */
+bool settings_load(const char *file, char error[SETTINGS_ERROR_BYTES]);
+
+/* The same from text, for tests and fuzzing; name stands for the file's. */
+bool settings_load_text(const char *name, const char *text, size_t length,
+                        char error[SETTINGS_ERROR_BYTES]);
+
+/* Every setting with its value and where it came from, secrets masked. */
+void settings_print(FILE *out);
+
+/* Wipes the secrets; for the end of the program. */
+void settings_wipe(void);
+
+size_t settings_memory_bytes(void);
+
+#endif
