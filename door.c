@@ -1,0 +1,139 @@
+/* See door.h. */
+#include "door.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "poller.h"
+
+#define ACCEPT_PAUSE_MS 100 /* out of descriptors: asking again is no use */
+
+struct listener {
+    bool is_open; /* zero = vacant */
+    int fd;
+    int slot;
+    struct ip_endpoint at;
+};
+
+static struct listener listeners[LISTENERS_MAX];
+static int64_t accept_again_ms;
+
+static int bind_one(const struct ip_endpoint *at)
+{
+    struct sockaddr_storage address;
+    socklen_t length = ip_to_sockaddr(at, &address);
+    int on = 1;
+    int fd = socket(at->address.family,
+                    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (at->address.family == AF_INET6) /* 0.0.0.0 has a listener of its own */
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&address, length) == 0 &&
+        listen(fd, SOMAXCONN) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* The port that was bound: 0 cannot be set, but a stand-in can. */
+static bool open_one(struct listener *l, const struct ip_endpoint *at,
+                     bool is_preset)
+{
+    char text[IP_ENDPOINT_BYTES];
+    l->at = *at;
+    l->fd = bind_one(&l->at);
+    if (l->fd < 0 && errno == EACCES && is_preset) {
+        l->at.port = 2525;
+        l->fd = bind_one(&l->at);
+    }
+    ip_format_endpoint(&l->at, text);
+    if (l->fd < 0) {
+        log_line(LOG_AT_ERROR, "in", "listen=%s failed why=\"%s\"%s", text,
+                 strerror(errno),
+                 errno == EACCES ? " advice=\"ports below 1024 need root, or "
+                                   "CAP_NET_BIND_SERVICE\""
+                                 : "");
+        return false;
+    }
+    l->is_open = true;
+    log_line(LOG_AT_INFO, "in", "listen=%s bound", text);
+    return true;
+}
+
+bool door_open(const struct ip_endpoint *endpoints, unsigned count,
+               bool is_preset)
+{
+    unsigned bound = 0;
+    for (unsigned i = 0; i < count && i < LISTENERS_MAX; i++)
+        bound += open_one(&listeners[i], &endpoints[i], is_preset);
+    return bound == count || (bound > 0 && is_preset);
+}
+
+void door_close(void)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        if (listeners[i].is_open)
+            close(listeners[i].fd);
+        listeners[i].is_open = false;
+    }
+}
+
+void door_prep(struct poller *p, int64_t now_ms)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        struct listener *l = &listeners[i];
+        l->slot = POLLER_NO_SLOT;
+        if (!l->is_open)
+            continue;
+        if (now_ms >= accept_again_ms)
+            l->slot = poller_add(p, l->fd, POLLIN);
+        else
+            poller_wake_at(p, accept_again_ms);
+    }
+}
+
+static int accept_one(const struct listener *l, int64_t now_ms,
+                      struct ip_endpoint *client)
+{
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    int fd = accept4(l->fd, (struct sockaddr *)&from, &length,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+            accept_again_ms = now_ms + ACCEPT_PAUSE_MS;
+        return -1;
+    }
+    if (ip_from_sockaddr(&from, client))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+int door_accept(const struct poller *p, int64_t now_ms,
+                struct ip_endpoint *client)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        const struct listener *l = &listeners[i];
+        if (!l->is_open || !poller_events(p, l->slot, l->fd))
+            continue;
+        int fd = accept_one(l, now_ms, client);
+        if (fd >= 0)
+            return fd;
+    }
+    return -1;
+}
+
+size_t door_memory_bytes(void)
+{
+    return sizeof listeners;
+}
