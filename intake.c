@@ -1,0 +1,154 @@
+/* See intake.h. */
+#include "intake.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "buf.h"
+#include "config.h"
+#include "crypto.h"
+
+bool intake_start(struct intake *t, const struct path *from,
+                  uint64_t declared_bytes)
+{
+    memset(t, 0, sizeof *t);
+    t->id = queue_new(from->mailbox, declared_bytes);
+    if (t->id == QUEUE_NONE)
+        return false;
+    t->needs_utf8 = from->is_utf8;
+    text_copy(t->reverse_path, sizeof t->reverse_path, from->mailbox);
+    return true;
+}
+
+bool intake_add_recipient(struct intake *t, const struct path *to)
+{
+    if (!queue_add_recipient(t->id, to->mailbox))
+        return false;
+    t->needs_utf8 |= to->is_utf8;
+    t->recipients++;
+    text_copy(t->last_recipient, sizeof t->last_recipient, to->mailbox);
+    return true;
+}
+
+/* From here on the bytes are thrown away: the room is for others. */
+static void spoil(struct intake *t, enum intake_fault fault)
+{
+    queue_drop(t->id);
+    t->id = QUEUE_NONE;
+    t->fault = fault;
+}
+
+static void note(struct intake *t, const uint8_t *bytes, size_t count)
+{
+    message_scan(&t->scan, bytes, count);
+    queue_wrote(t->id, QUEUE_BODY, count);
+    t->bytes += count;
+}
+
+/* The last bytes of a block are fewer than one step may need: it goes into a
+ * spare room and from there across the border. */
+static size_t take_across(struct intake *t, const uint8_t *in)
+{
+    uint8_t spare[DOT_ROOM_MIN];
+    size_t written, room;
+    size_t used = dot_receive(&t->dot, in, 1, spare, sizeof spare, &written);
+    for (size_t done = 0; done < written;) {
+        uint8_t *at = queue_tail(t->id, QUEUE_BODY, &room);
+        if (at == NULL) {
+            spoil(t, INTAKE_FULL);
+            break;
+        }
+        size_t n = written - done < room ? written - done : room;
+        memcpy(at, spare + done, n);
+        note(t, at, n);
+        done += n;
+    }
+    return used;
+}
+
+static size_t take_some(struct intake *t, const uint8_t *in, size_t count,
+                        uint64_t max_bytes)
+{
+    size_t room, written;
+    uint8_t *at = queue_tail(t->id, QUEUE_BODY, &room);
+    if (at == NULL) {
+        spoil(t, INTAKE_FULL);
+        return 0;
+    }
+    if (room < DOT_ROOM_MIN)
+        return take_across(t, in);
+    size_t used = dot_receive(&t->dot, in, count, at, room, &written);
+    note(t, at, written);
+    if (t->bytes > max_bytes)
+        spoil(t, INTAKE_TOO_BIG);
+    return used;
+}
+
+static size_t throw_away(struct intake *t, const uint8_t *in, size_t count)
+{
+    uint8_t nowhere[1024];
+    size_t written;
+    return dot_receive(&t->dot, in, count, nowhere, sizeof nowhere, &written);
+}
+
+bool intake_is_over(const struct intake *t)
+{
+    return t->dot.state == DOT_END;
+}
+
+size_t intake_take(struct intake *t, const uint8_t *in, size_t count,
+                   uint64_t max_bytes)
+{
+    size_t done = 0;
+    while (done < count && !intake_is_over(t)) {
+        size_t used = t->fault
+                          ? throw_away(t, in + done, count - done)
+                          : take_some(t, in + done, count - done, max_bytes);
+        done += used;
+        t->wire_bytes += used;
+    }
+    return done;
+}
+
+static bool put_head(struct intake *t, struct message_origin *origin)
+{
+    char id[16];
+    size_t room;
+    struct buf head;
+    uint8_t *at = queue_tail(t->id, QUEUE_HEAD, &room);
+    snprintf(id, sizeof id, "%08X", (unsigned)t->id);
+    origin->id = id;
+    origin->reverse_path = t->reverse_path;
+    origin->only_recipient = t->recipients == 1 ? t->last_recipient : NULL;
+    buf_init(&head, at, at ? room : 0);
+    message_put_head(&t->scan, origin, (int64_t)time(NULL), crypto_random_u32(),
+                     &head);
+    if (head.overflow)
+        return false;
+    queue_wrote(t->id, QUEUE_HEAD, buf_len(&head));
+    return true;
+}
+
+enum intake_fault intake_end(struct intake *t, struct message_origin *origin,
+                             int64_t now_ms)
+{
+    message_scan_end(&t->scan);
+    if (t->fault == INTAKE_GOOD && t->scan.received >= RECEIVED_MAX)
+        spoil(t, INTAKE_LOOP);
+    if (t->fault == INTAKE_GOOD && !put_head(t, origin))
+        spoil(t, INTAKE_NAMES);
+    if (t->fault == INTAKE_GOOD)
+        queue_commit(t->id,
+                     (t->dot.has_8bit ? QUEUE_IS_8BIT : 0u) |
+                         (t->needs_utf8 ? QUEUE_NEEDS_UTF8 : 0u),
+                     now_ms);
+    return t->fault;
+}
+
+void intake_cancel(struct intake *t)
+{
+    if (t->id != QUEUE_NONE && queue_fate(t->id) == QUEUE_UNKNOWN)
+        queue_drop(t->id);
+    memset(t, 0, sizeof *t);
+}

@@ -1,0 +1,62 @@
+/* intake: one message on its way from a device into the queue: the bytes
+ * behind DATA, up to the commit.
+ *
+ * Bytes go straight into the queue's blocks. What cannot be taken is thrown
+ * away up to the final dot, and the reason kept for the one reply that
+ * answers it. Must never know: connections, commands. */
+#ifndef LANPOST_INTAKE_H
+#define LANPOST_INTAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dot.h"
+#include "ip.h"
+#include "message.h"
+#include "path.h"
+#include "queue.h"
+
+enum intake_fault {
+    INTAKE_GOOD,
+    INTAKE_FULL,    /* no block is left */
+    INTAKE_TOO_BIG, /* more than max_bytes */
+    INTAKE_LOOP,    /* RECEIVED_MAX hops and more */
+    INTAKE_NAMES    /* the header lines that we must add are too long */
+};
+
+/* Zero is vacant. id is ours until intake_end() gave it away. */
+struct intake {
+    queue_id id;
+    char reverse_path[PATH_BYTES];
+    char last_recipient[PATH_BYTES];
+    unsigned recipients;
+    bool needs_utf8;
+    uint64_t wire_bytes; /* as they came, for the data rate */
+    uint64_t bytes;      /* of the message */
+    enum intake_fault fault;
+    struct dot_receiver dot;
+    struct message_scan scan;
+};
+
+/* Reserves room in the queue. False: there is none. */
+bool intake_start(struct intake *t, const struct path *from,
+                  uint64_t declared_bytes);
+bool intake_add_recipient(struct intake *t, const struct path *to);
+
+/* Takes bytes until they end or the final dot came (intake_is_over); returns
+ * how many. */
+size_t intake_take(struct intake *t, const uint8_t *in, size_t count,
+                   uint64_t max_bytes);
+bool intake_is_over(const struct intake *t);
+
+/* Behind the final dot: writes the head and commits. INTAKE_GOOD: the message
+ * is the queue's, t->id still names it. Else it is gone. origin: client,
+ * helo, hostname, protocol; the rest is filled in here. */
+enum intake_fault intake_end(struct intake *t, struct message_origin *origin,
+                             int64_t now_ms);
+
+/* Drops what is not committed and clears t. */
+void intake_cancel(struct intake *t);
+
+#endif
