@@ -1,0 +1,224 @@
+/* See smtp_in.h.
+ *
+ * The pool of sessions: who gets a slot, when it acts, when its time is over.
+ * Nothing is stored that
+ * can be computed: what a session waits for, and its deadline, follow from its
+ * state each turn. */
+#include "smtp_in.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "door.h"
+#include "log.h"
+#include "poller.h"
+#include "settings.h"
+#include "smtp_session.h"
+
+#define COMMANDS_PER_TURN 50 /* then the others have their turn */
+#define ACCEPTS_PER_TURN  32
+#define BYE_MS            2000
+#define TELL_AGAIN_MS     10000
+
+static const char R_HOUSE_FULL[] = "421 4.3.2 Too many connections\r\n";
+static const char R_YOURS_FULL[] =
+    "421 4.7.0 Too many connections from your address\r\n";
+
+static struct session sessions[CLIENTS_MAX];
+static int64_t full_told_ms; /* when a full house was last logged; 0: never */
+
+static unsigned clients_taken(void)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        count += sessions[i].state != SESSION_VACANT;
+    return count;
+}
+
+unsigned smtp_in_clients(void)
+{
+    return clients_taken();
+}
+
+/* While slots are short, the idle make room for those who work. */
+static bool is_crowded(void)
+{
+    return clients_taken() >= CLIENTS_MAX * 3 / 4;
+}
+
+/* In DATA a device has what it sent as credit: the time in which so many
+ * bytes must have come at the least rate. A scanner may pause between pages;
+ * a byte a second is no scanner. Deadlines follow commands and whole messages,
+ * never single bytes, or a slow drip would live for ever. */
+static int64_t deadline_of(const struct session *c, bool crowded)
+{
+    int64_t idle_s =
+        crowded ? CLIENT_IDLE_CROWDED_SECONDS : CLIENT_IDLE_SECONDS;
+    if (c->state == SESSION_BYE)
+        return c->since_ms + BYE_MS;
+    if (c->state != SESSION_BODY)
+        return c->since_ms + idle_s * 1000;
+    int64_t grace_s =
+        crowded ? CLIENT_RATE_GRACE_CROWDED_SECONDS : CLIENT_RATE_GRACE_SECONDS;
+    int64_t credit_ms = (int64_t)(c->t.wire_bytes * 1000 / CLIENT_RATE_BYTES);
+    int64_t last_ms = CLIENT_MESSAGE_SECONDS * (int64_t)1000;
+    int64_t rate_ms = grace_s * 1000 + credit_ms;
+    return c->data_since_ms + (rate_ms < last_ms ? rate_ms : last_ms);
+}
+
+/* The last reply must not die of a reset: a socket closed with unread bytes
+ * sends one. So our side is shut first, and theirs read to its end. */
+static void say_goodbye(struct session *c)
+{
+    buf_clear(&c->link.in);
+    if (buf_len(&c->link.out) == 0 && !c->has_said_goodbye) {
+        shutdown(c->link.fd, SHUT_WR);
+        c->has_said_goodbye = true;
+    }
+    if (c->link.has_ended || c->link.is_broken)
+        session_vacate(c);
+}
+
+/* The peer is gone, and its last words are dealt with. */
+static bool is_over(const struct session *c)
+{
+    return c->link.is_broken || (c->link.has_ended && !session_has_work(c) &&
+                                 session_wants_input(c));
+}
+
+static void run_client(struct session *c, const struct poller *p,
+                       int64_t now_ms)
+{
+    link_run(&c->link, p, session_wants_input(c));
+    for (int i = 0; i < COMMANDS_PER_TURN && session_act(c, now_ms); i++)
+        ;
+    link_flush(&c->link);
+    c->link.deadline_ms = deadline_of(c, is_crowded());
+    bool is_late = link_is_late(&c->link, now_ms);
+    if (c->state == SESSION_BYE && is_late) {
+        session_vacate(c);
+        return;
+    }
+    if (c->state != SESSION_BYE && is_over(c))
+        session_end(c, SESSION_ENDS_GONE, now_ms);
+    else if (is_late)
+        session_end(c, SESSION_ENDS_LATE, now_ms);
+    link_flush(&c->link);
+    if (c->state == SESSION_BYE)
+        say_goodbye(c);
+}
+
+/* ---- Connections --------------------------------------------------------- */
+
+static struct session *vacant_slot(void)
+{
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (sessions[i].state == SESSION_VACANT)
+            return &sessions[i];
+    return NULL;
+}
+
+static unsigned clients_from(const struct ip_address *address)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        count += sessions[i].state != SESSION_VACANT &&
+                 ip_equal(&sessions[i].client.address, address);
+    return count;
+}
+
+/* A flood of refused connections is one log line every ten seconds. */
+static void turn_away(int fd, const struct ip_endpoint *client,
+                      const char *reply, int64_t now_ms)
+{
+    char text[IP_TEXT_BYTES];
+    ssize_t n = send(fd, reply, strlen(reply), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n; /* who does not take a 421 is turned away all the same */
+    shutdown(fd, SHUT_WR);
+    close(fd);
+    if (now_ms < full_told_ms + TELL_AGAIN_MS && full_told_ms != 0)
+        return;
+    full_told_ms = now_ms;
+    log_line(LOG_AT_WARN, "in", "client=%s refused why=\"%.*s\" clients=%u",
+             ip_format(&client->address, text), (int)strcspn(reply + 10, "\r"),
+             reply + 10, clients_taken());
+}
+
+void smtp_in_adopt(int fd, const struct ip_endpoint *client, int64_t now_ms)
+{
+    struct session *c = vacant_slot();
+    int on = 1;
+    if (clients_from(&client->address) >=
+        (unsigned)settings()->clients_per_address) {
+        turn_away(fd, client, R_YOURS_FULL, now_ms);
+        return;
+    }
+    if (c == NULL) {
+        turn_away(fd, client, R_HOUSE_FULL, now_ms);
+        return;
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    session_start(c, fd, client, now_ms);
+    link_flush(&c->link);
+}
+
+void smtp_in_prep(struct poller *p, int64_t now_ms)
+{
+    bool crowded = is_crowded();
+    door_prep(p, now_ms);
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        struct session *c = &sessions[i];
+        if (c->state == SESSION_VACANT)
+            continue;
+        c->link.deadline_ms = deadline_of(c, crowded);
+        link_prep(&c->link, p, session_wants_input(c));
+        if (session_has_work(c))
+            poller_wake_at(p, now_ms);
+    }
+}
+
+void smtp_in_run(const struct poller *p, int64_t now_ms)
+{
+    /* Clients first: a slot that they free serves the next connection. */
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (sessions[i].state != SESSION_VACANT)
+            run_client(&sessions[i], p, now_ms);
+    struct ip_endpoint client;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = door_accept(p, now_ms, &client);
+        if (fd < 0)
+            break;
+        smtp_in_adopt(fd, &client, now_ms);
+    }
+}
+
+void smtp_in_drain(int64_t now_ms)
+{
+    session_stop_all();
+    door_close();
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (sessions[i].state == SESSION_HELO ||
+            sessions[i].state == SESSION_READY) {
+            session_end(&sessions[i], SESSION_ENDS_STOPPING, now_ms);
+            link_flush(&sessions[i].link);
+        }
+}
+
+bool smtp_in_init(const char *hostname)
+{
+    const struct settings *s = settings();
+    session_init(hostname);
+    return door_open(s->listen.items, s->listen.count, s->listen_is_preset);
+}
+
+size_t smtp_in_memory_bytes(void)
+{
+    return sizeof sessions;
+}
