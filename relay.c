@@ -1,0 +1,372 @@
+/* relay: start, bind, drop privilege, the loop, signals, drain.
+ *
+ * The whole machine is in turn(): each room says what it waits for and until
+ * when, poll() waits, each room acts on what came. Nothing else may block.
+ * Must never know: any protocol. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "config.h"
+#include "crypto.h"
+#include "dns.h"
+#include "door.h"
+#include "fate.h"
+#include "log.h"
+#include "path.h"
+#include "poller.h"
+#include "queue.h"
+#include "route.h"
+#include "settings.h"
+#include "smtp_in.h"
+#include "smtp_out.h"
+#include "tls.h"
+
+enum exit_code {
+    EXIT_GOOD = 0,
+    EXIT_OTHER = 1,
+    EXIT_USAGE = 64,       /* sysexits EX_USAGE */
+    EXIT_UNDELIVERED = 75, /* EX_TEMPFAIL: stopped with mail in the queue */
+    EXIT_CONFIG = 78       /* EX_CONFIG */
+};
+
+static volatile sig_atomic_t wants_stop, wants_reload;
+static int signal_pipe[2] = {-1, -1}; /* ends the poll() that it interrupts */
+static char hostname[256];
+
+/* ---- Signals ------------------------------------------------------------- */
+
+static void on_signal(int number)
+{
+    int saved = errno;
+    if (number == SIGHUP)
+        wants_reload = 1;
+    else
+        wants_stop = 1;
+    /* A signal between the look at the flags and poll() would else be slept
+     * over. A full pipe is awake already. */
+    ssize_t n = write(signal_pipe[1], "", 1);
+    (void)n;
+    errno = saved;
+}
+
+static bool catch_signals(void)
+{
+    struct sigaction act = {.sa_handler = on_signal};
+    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+        return false;
+    sigemptyset(&act.sa_mask);
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGHUP, &act, NULL);
+    act.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &act, NULL);
+    return true;
+}
+
+static void empty_signal_pipe(void)
+{
+    char bytes[16];
+    while (read(signal_pipe[0], bytes, sizeof bytes) > 0)
+        ;
+}
+
+/* ---- Start --------------------------------------------------------------- */
+
+/* EHLO wants a domain: a bare "nas" is refused by many smarthosts, so a name
+ * without a dot gives way to an address literal (RFC 5321 section 4.1.4). */
+static void find_hostname(void)
+{
+    if (*settings()->hostname != '\0') {
+        text_copy(hostname, sizeof hostname, settings()->hostname);
+        return;
+    }
+    if (gethostname(hostname, sizeof hostname - 1) != 0)
+        hostname[0] = '\0';
+    hostname[sizeof hostname - 1] = '\0';
+    if (strchr(hostname, '.') == NULL || !path_is_domain(hostname))
+        text_copy(hostname, sizeof hostname, "[127.0.0.1]");
+}
+
+/* Groups first: once the user is gone there is no right left to change them.
+ * Then the way back is tried, and must be shut. */
+static bool become(const char *user)
+{
+    const struct passwd *pw = getpwnam(user);
+    if (pw == NULL) {
+        log_line(LOG_AT_ERROR, "relay", "run_as=%s failed why=\"no such user\"",
+                 user);
+        return false;
+    }
+    if (getuid() == pw->pw_uid && geteuid() == pw->pw_uid)
+        return true;
+    uid_t uid = pw->pw_uid;
+    gid_t gid = pw->pw_gid;
+    if (setgroups(1, &gid) != 0 || setresgid(gid, gid, gid) != 0 ||
+        setresuid(uid, uid, uid) != 0) {
+        log_line(LOG_AT_ERROR, "relay", "run_as=%s failed why=\"%s\"", user,
+                 strerror(errno));
+        return false;
+    }
+    bool is_root_back =
+        uid != 0 && (setuid(0) == 0 || setgid(0) == 0 || seteuid(0) == 0);
+    if (is_root_back || getuid() != uid || getgid() != gid) {
+        log_line(LOG_AT_ERROR, "relay",
+                 "run_as=%s failed why=\"root could come back\"", user);
+        return false;
+    }
+    return true;
+}
+
+/* Secrets live in our memory: no core file may hold them, and no other
+ * program of the same user may look at them. */
+static void guard_memory(void)
+{
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* Fds 0 to 2 must be taken: a socket that became stderr would get our log. */
+static void fill_standard_fds(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+static bool load_authorities(void)
+{
+    char why[TLS_WHY_BYTES];
+    if (settings()->smarthost_tls == TLS_NONE)
+        return true;
+    if (tls_init(settings()->smarthost_ca_file, why))
+        return true;
+    log_line(LOG_AT_ERROR, "relay", "smarthost_ca_file=%s failed why=\"%s\"",
+             settings()->smarthost_ca_file, why);
+    return false;
+}
+
+static void start_log(void)
+{
+    bool is_syslog = settings()->log == LOG_SYSLOG;
+    log_set_level((enum log_level)settings()->log_level);
+    if (!log_open(is_syslog))
+        log_line(LOG_AT_WARN, "relay",
+                 "log=syslog failed why=\"there is no "
+                 "/dev/log\", logging to stderr");
+}
+
+static enum exit_code start(void)
+{
+    start_log();
+    tzset(); /* reads its file before privileges go */
+    find_hostname();
+    if (!crypto_init()) {
+        log_line(LOG_AT_ERROR, "relay", "no source of randomness");
+        return EXIT_OTHER;
+    }
+    queue_init();
+    dns_init(settings()->resolv_file, settings()->hosts_file);
+    if (!load_authorities())
+        return EXIT_CONFIG;
+    if (!smtp_in_init(hostname))
+        return EXIT_CONFIG;
+    smtp_out_init(hostname);
+    if (*settings()->run_as != '\0' && !become(settings()->run_as))
+        return EXIT_CONFIG;
+    guard_memory();
+    if (!catch_signals())
+        return EXIT_OTHER;
+    if (settings()->smarthost_tls == TLS_NONE)
+        log_line(LOG_AT_WARN, "relay",
+                 "smarthost_tls=none: mail goes out UNENCRYPTED");
+    log_line(LOG_AT_INFO, "relay",
+             "listening version=%s hostname=%s smarthost=%s tls=\"%s\" uid=%d",
+             LANPOST_VERSION, hostname, route_smarthost(), tls_library(),
+             (int)getuid());
+    return EXIT_GOOD;
+}
+
+/* ---- The loop ------------------------------------------------------------ */
+
+/* Rooms act in the order of a mail's way: the name is known before the
+ * connection is wanted, the message is in the queue before it is sent. */
+static void turn(int64_t wake_ms)
+{
+    static struct poller p;
+    int64_t now_ms = clock_ms();
+    poller_reset(&p);
+    poller_wake_at(&p, wake_ms);
+    int signals = poller_add(&p, signal_pipe[0], POLLIN);
+    smtp_in_prep(&p, now_ms);
+    dns_prep(&p);
+    smtp_out_prep(&p, now_ms);
+    poller_wait(&p, now_ms);
+    now_ms = clock_ms();
+    if (poller_events(&p, signals, signal_pipe[0]))
+        empty_signal_pipe();
+    smtp_in_run(&p, now_ms);
+    dns_run(&p, now_ms);
+    smtp_out_run(&p, now_ms);
+}
+
+/* SIGHUP: all or nothing. What is bound or was decided at the start stays
+ * (listen, hostname, run_as, the files of dns) until a restart. */
+static void reload(const char *file)
+{
+    char error[SETTINGS_ERROR_BYTES];
+    wants_reload = 0;
+    if (!settings_load(file, error)) {
+        log_line(LOG_AT_ERROR, "relay", "reload=failed why=\"%s\"", error);
+        return;
+    }
+    log_set_level((enum log_level)settings()->log_level);
+    smtp_out_renew(clock_ms());
+    log_line(LOG_AT_INFO, "relay", "reload=done");
+}
+
+/* No new clients; what is under way gets a few seconds; then every message
+ * that is left is named, since it lived in memory only. */
+static enum exit_code drain(void)
+{
+    struct queue_counts n;
+    int64_t now_ms = clock_ms(), end_ms = now_ms + DRAIN_SECONDS * 1000;
+    log_line(LOG_AT_INFO, "relay", "stopping drain_s=%d", DRAIN_SECONDS);
+    smtp_in_drain(now_ms);
+    for (;;) {
+        queue_count(&n);
+        bool is_done = n.messages == 0 && smtp_in_clients() == 0;
+        if (is_done || clock_ms() >= end_ms)
+            break;
+        turn(end_ms);
+    }
+    unsigned lost = fate_log_lost(clock_ms());
+    settings_wipe();
+    log_line(LOG_AT_INFO, "relay", "stopped lost=%u", lost);
+    return lost > 0 ? EXIT_UNDELIVERED : EXIT_GOOD;
+}
+
+static int run(const char *file)
+{
+    enum exit_code code = start();
+    if (code != EXIT_GOOD)
+        return (int)code;
+    while (!wants_stop) {
+        if (wants_reload)
+            reload(file);
+        turn(INT64_MAX);
+    }
+    return (int)drain();
+}
+
+/* ---- Commands ------------------------------------------------------------ */
+
+static const struct {
+    const char *room;
+    size_t (*bytes)(void);
+} memory[] = {
+    {"queue",    queue_memory_bytes   },
+    {"smtp_in",  smtp_in_memory_bytes },
+    {"smtp_out", smtp_out_memory_bytes},
+    {"dns",      dns_memory_bytes     },
+    {"tls",      tls_memory_bytes     },
+    {"settings", settings_memory_bytes},
+    {"route",    route_memory_bytes   },
+    {"door",     door_memory_bytes    },
+};
+
+static int print_settings(const char *file)
+{
+    (void)file;
+    size_t sum = 0;
+    settings_print(stdout);
+    printf("\n# Memory, static:\n");
+    for (size_t i = 0; i < sizeof memory / sizeof memory[0]; i++) {
+        printf("#   %-10s %10zu bytes\n", memory[i].room, memory[i].bytes());
+        sum += memory[i].bytes();
+    }
+    size_t heap = TLS_SESSIONS_MAX * tls_session_bytes();
+    printf("#   %-10s %10zu bytes\n", "all", sum);
+    printf("# Heap of the TLS library: up to %zu bytes in %d sessions, and\n"
+           "# about twice the size of smarthost_ca_file.\n",
+           heap, TLS_SESSIONS_MAX);
+    return EXIT_GOOD;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(const char *file);
+} commands[] = {
+    {"",         run           },
+    {"settings", print_settings},
+};
+
+static const char usage[] =
+    "lanpost takes mail from the devices of a LAN and hands it to one\n"
+    "smarthost.\n"
+    "\n"
+    "  lanpost [-c FILE]            run in the foreground\n"
+    "  lanpost settings [-c FILE]   print every setting, and the memory\n"
+    "  lanpost --help, --version\n"
+    "\n"
+    "FILE holds \"key = value\" lines; without -c it is " SETTINGS_FILE ".\n";
+
+static int print_version(void)
+{
+    printf("lanpost %s, %s, queue %d KiB, %d clients, %d connections\n",
+           LANPOST_VERSION, tls_library(),
+           QUEUE_BLOCKS * (QUEUE_BLOCK_BYTES / 1024), CLIENTS_MAX,
+           CONNECTION_SLOTS);
+    return EXIT_GOOD;
+}
+
+static int fail_usage(const char *what)
+{
+    fprintf(stderr, "lanpost: %s\n\n%s", what, usage);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    const char *file = NULL, *command = "";
+    fill_standard_fds();
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--version") == 0)
+            return print_version();
+        if (strcmp(argv[i], "--help") == 0) {
+            fputs(usage, stdout);
+            return EXIT_GOOD;
+        }
+        if (strcmp(argv[i], "-c") == 0 && i + 1 < argc)
+            file = argv[++i];
+        else if (argv[i][0] == '-' || *command != '\0')
+            return fail_usage("unknown option");
+        else
+            command = argv[i];
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        char error[SETTINGS_ERROR_BYTES];
+        if (strcmp(command, commands[i].name) != 0)
+            continue;
+        if (settings_load(file, error))
+            return commands[i].run(file);
+        fprintf(stderr, "lanpost: %s\n", error);
+        return EXIT_CONFIG;
+    }
+    return fail_usage("unknown command");
+}
