@@ -47,8 +47,12 @@ $(BUILD)/lanpost: $(OBJS)
 $(BUILD)/%.o: %.c Makefile | $(BUILD)
 	$(CC) $(BASE) $(WARNINGS) $(HARDENING) $(CPPFLAGS) $(CFLAGS) -MMD -c -o $@ $<
 
-$(BUILD)/tests_%.o: tests/%.c Makefile | $(BUILD)
-	$(CC) $(BASE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -I. -MMD -c -o $@ $<
+$(BUILD)/tests_%.o: tests/%.c Makefile $(BUILD)/suite_list.h
+	$(CC) $(BASE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -I. -I$(BUILD) -MMD -c -o $@ $<
+
+# Every tests/test_NAME.c has a suite_NAME(); a forgotten one cannot be.
+$(BUILD)/suite_list.h: $(wildcard tests/test_*.c) | $(BUILD)
+	printf 'SUITE(%s)\n' $(patsubst tests/test_%.c,%,$^) > $@
 
 $(BUILD)/unit: $(TESTS) $(PARTS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS) $(CHECK_LIBS)

@@ -15,7 +15,7 @@
 #include "../dns_files.h"
 #include "../log.h"
 #include "../poller.h"
-#include "suites.h"
+Suite *suite_dns(void);
 
 #define NAME     "smtp.example.net"
 #define TIMEOUT  (DNS_TIMEOUT_SECONDS * 1000)
