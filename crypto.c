@@ -6,11 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
-
-#include "log.h"
 
 static int urandom_fd = -1;
 
@@ -39,7 +38,7 @@ void crypto_random(void *data, size_t count)
             at += got;
             count -= (size_t)got;
         } else if (got == 0 || errno != EINTR) {
-            log_line(LOG_AT_ERROR, "crypto", "no randomness: stopping");
+            fputs("lanpost: the source of randomness failed\n", stderr);
             abort();
         }
     }

@@ -229,10 +229,10 @@ static const struct taker {
     uint16_t type;
     bool (*take)(struct record *rec, struct dns_records *out);
 } takers[] = {
-    {DNS_TYPE_A,     take_address  },
-    {DNS_TYPE_AAAA,  take_address  },
-    {DNS_TYPE_MX,    take_exchanger},
-    {DNS_TYPE_CNAME, take_alias    },
+    {DNS_TYPE_A, take_address},
+    {DNS_TYPE_AAAA, take_address},
+    {DNS_TYPE_MX, take_exchanger},
+    {DNS_TYPE_CNAME, take_alias},
 };
 
 static bool take_record(struct record *rec, struct dns_records *out)

@@ -280,14 +280,10 @@ static const struct {
     const char *room;
     size_t (*bytes)(void);
 } memory[] = {
-    {"queue",    queue_memory_bytes   },
-    {"smtp_in",  smtp_in_memory_bytes },
-    {"smtp_out", smtp_out_memory_bytes},
-    {"dns",      dns_memory_bytes     },
-    {"tls",      tls_memory_bytes     },
-    {"settings", settings_memory_bytes},
-    {"route",    route_memory_bytes   },
-    {"door",     door_memory_bytes    },
+    {"queue", queue_memory_bytes},       {"smtp_in", smtp_in_memory_bytes},
+    {"smtp_out", smtp_out_memory_bytes}, {"dns", dns_memory_bytes},
+    {"tls", tls_memory_bytes},           {"settings", settings_memory_bytes},
+    {"route", route_memory_bytes},       {"door", door_memory_bytes},
 };
 
 static int print_settings(const char *file)
@@ -312,7 +308,7 @@ static const struct {
     const char *name;
     int (*run)(const char *file);
 } commands[] = {
-    {"",         run           },
+    {"", run},
     {"settings", print_settings},
 };
 

@@ -25,19 +25,17 @@ struct settings_networks {
 
 /* One field a row, of the row's name: settings()->smarthost. A CHOICE is the
  * number of its word, in the order of config.h. */
-#define SETTINGS_TEXT_FIELD(key, preset, room, unit, help)        char key[(room) + 1];
-#define SETTINGS_SECRET_FIELD(key, preset, room, help)            char key[(room) + 1];
-#define SETTINGS_NUMBER_FIELD(key, preset, low, high, unit, help) int64_t key;
-#define SETTINGS_CHOICE_FIELD(key, preset, words, help)           unsigned key;
-#define SETTINGS_ENDPOINTS_FIELD(key, preset, most, help)                      \
-    struct settings_endpoints key;
-#define SETTINGS_NETWORKS_FIELD(key, preset, most, help)                       \
-    struct settings_networks key;
+#define TEXT_FIELD(key, preset, room, unit, help)        char key[(room) + 1];
+#define SECRET_FIELD(key, preset, room, help)            char key[(room) + 1];
+#define NUMBER_FIELD(key, preset, low, high, unit, help) int64_t key;
+#define CHOICE_FIELD(key, preset, words, help)           unsigned key;
+
+#define ENDPOINTS_FIELD(key, preset, most, help) struct settings_endpoints key;
+#define NETWORKS_FIELD(key, preset, most, help)  struct settings_networks key;
 
 struct settings {
-    SETTINGS_ROWS(SETTINGS_TEXT_FIELD, SETTINGS_SECRET_FIELD,
-                  SETTINGS_NUMBER_FIELD, SETTINGS_CHOICE_FIELD,
-                  SETTINGS_ENDPOINTS_FIELD, SETTINGS_NETWORKS_FIELD)
+    SETTINGS_ROWS(TEXT_FIELD, SECRET_FIELD, NUMBER_FIELD, CHOICE_FIELD,
+                  ENDPOINTS_FIELD, NETWORKS_FIELD)
     /* Derived from the rows, once they are known to be good. */
     char smarthost_name[256]; /* a host name or an address, no brackets */
     uint16_t smarthost_port;

@@ -1,25 +1,24 @@
 /* See smtp_courier.h.
  *
- * A connection walks:
+ * A connection walks (the names without COURIER_):
  *
- *   COURIER_CONNECT -> [COURIER_HANDSHAKE] -> COURIER_GREETING -> COURIER_EHLO
- *     -> [COURIER_STARTTLS -> COURIER_HANDSHAKE -> COURIER_EHLO] -> [COURIER_AUTH] -> COURIER_IDLE
- *   COURIER_IDLE -> COURIER_MAIL -> COURIER_RCPT ... -> COURIER_DATA -> COURIER_BODY -> COURIER_DOT
- *     -> COURIER_IDLE, or COURIER_RSET -> COURIER_IDLE
- *   COURIER_QUIT from COURIER_IDLE.
+ *   CONNECT -> [HANDSHAKE] -> GREETING -> EHLO
+ *     -> [STARTTLS -> HANDSHAKE -> EHLO] -> [AUTH] -> IDLE
+ *   IDLE -> MAIL -> RCPT ... -> DATA -> BODY -> DOT -> IDLE, or RSET -> IDLE
+ *   IDLE -> QUIT
  *
  * A state is what we wait for. Two tables face each other: entering[] says
  * what a state sends, meaning[] what a reply means in it. Where the smarthost
- * offers PIPELINING (RFC 2920), COURIER_MAIL sends MAIL, all RCPTs and DATA, and
- * the states behind it send nothing; the replies mean the same either way.
+ * offers PIPELINING (RFC 2920), MAIL sends all RCPTs and DATA along, and the
+ * states behind it send nothing; the replies mean the same either way.
  *
- * One door per effect: enter() changes a state and sends, fate_settle() gives a
- * recipient its verdict, give_back() returns the message, drop() ends a
+ * One door per effect: enter() changes a state and sends, fate_settle() gives
+ * a recipient its verdict, give_back() returns the message, drop() ends a
  * connection.
  *
- * The smarthost is hostile until proven slow: a reply that nobody asked for
- * ends the connection, every state has its deadline, and a reply is bounded
- * in lines and bytes. */
+ * The smarthost is hostile until proven slow: words that nobody asked for end
+ * the connection, every state has its deadline, and a reply is bounded in
+ * lines and bytes. */
 #include "smtp_courier.h"
 
 #include <stdio.h>
@@ -248,24 +247,24 @@ static const struct {
     int wait_seconds;
     const char *late; /* what did not come in that time */
 } entering[COURIER_STATES] = {
-    [COURIER_CONNECT] = {NULL,          CONNECT_SECONDS,         "it does not answer"       },
-    [COURIER_HANDSHAKE] = {NULL,          HANDSHAKE_SECONDS,
-                         "the TLS handshake stalled"                                        },
-    [COURIER_GREETING] = {NULL,          REPLY_SECONDS,           "no greeting came"         },
-    [COURIER_EHLO] = {send_ehlo,     REPLY_SECONDS,           "no reply to EHLO came"    },
-    [COURIER_HELO] = {send_helo,     REPLY_SECONDS,           "no reply to HELO came"    },
+    [COURIER_CONNECT] = {NULL, CONNECT_SECONDS, "it does not answer"},
+    [COURIER_HANDSHAKE] = {NULL, HANDSHAKE_SECONDS,
+                           "the TLS handshake stalled"},
+    [COURIER_GREETING] = {NULL, REPLY_SECONDS, "no greeting came"},
+    [COURIER_EHLO] = {send_ehlo, REPLY_SECONDS, "no reply to EHLO came"},
+    [COURIER_HELO] = {send_helo, REPLY_SECONDS, "no reply to HELO came"},
     [COURIER_STARTTLS] = {send_starttls, REPLY_DATA_SECONDS,
-                         "no reply to STARTTLS came"                                        },
-    [COURIER_AUTH] = {send_auth,     REPLY_SECONDS,           "no reply to AUTH came"    },
-    [COURIER_IDLE] = {NULL,          CONNECTION_IDLE_SECONDS, ""                         },
-    [COURIER_MAIL] = {send_mail,     REPLY_SECONDS,           "no reply to MAIL came"    },
-    [COURIER_RCPT] = {send_one_rcpt, REPLY_SECONDS,           "no reply to RCPT came"    },
-    [COURIER_DATA] = {send_data,     REPLY_DATA_SECONDS,      "no reply to DATA came"    },
-    [COURIER_BODY] = {NULL,          REPLY_BLOCK_SECONDS,     "the message was not taken"},
-    [COURIER_DOT] = {send_dot,      REPLY_DOT_SECONDS,
-                         "no verdict on the message came"                                   },
-    [COURIER_RSET] = {send_rset,     REPLY_SECONDS,           ""                         },
-    [COURIER_QUIT] = {send_quit,     REPLY_QUIT_SECONDS,      ""                         },
+                          "no reply to STARTTLS came"},
+    [COURIER_AUTH] = {send_auth, REPLY_SECONDS, "no reply to AUTH came"},
+    [COURIER_IDLE] = {NULL, CONNECTION_IDLE_SECONDS, ""},
+    [COURIER_MAIL] = {send_mail, REPLY_SECONDS, "no reply to MAIL came"},
+    [COURIER_RCPT] = {send_one_rcpt, REPLY_SECONDS, "no reply to RCPT came"},
+    [COURIER_DATA] = {send_data, REPLY_DATA_SECONDS, "no reply to DATA came"},
+    [COURIER_BODY] = {NULL, REPLY_BLOCK_SECONDS, "the message was not taken"},
+    [COURIER_DOT] = {send_dot, REPLY_DOT_SECONDS,
+                     "no verdict on the message came"},
+    [COURIER_RSET] = {send_rset, REPLY_SECONDS, ""},
+    [COURIER_QUIT] = {send_quit, REPLY_QUIT_SECONDS, ""},
 };
 
 static void wait_anew(struct courier *c, int64_t now_ms)
@@ -551,11 +550,9 @@ static const struct {
     const char *keyword;
     enum courier_feature feature;
 } keywords[] = {
-    {"STARTTLS",   HAS_STARTTLS  },
-    {"PIPELINING", HAS_PIPELINING},
-    {"8BITMIME",   HAS_8BITMIME  },
-    {"SIZE",       HAS_SIZE      },
-    {"SMTPUTF8",   HAS_SMTPUTF8  },
+    {"STARTTLS", HAS_STARTTLS}, {"PIPELINING", HAS_PIPELINING},
+    {"8BITMIME", HAS_8BITMIME}, {"SIZE", HAS_SIZE},
+    {"SMTPUTF8", HAS_SMTPUTF8},
 };
 
 /* A line of the EHLO reply, behind its code. */

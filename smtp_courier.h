@@ -33,7 +33,7 @@ enum courier_state {
     COURIER_RCPT,
     COURIER_DATA,
     COURIER_BODY, /* the smarthost to take our bytes */
-    COURIER_DOT, /* the verdict: once the dot has left the message is in doubt */
+    COURIER_DOT,  /* the verdict; once the dot has left, we are in doubt */
     COURIER_RSET,
     COURIER_QUIT,
     COURIER_STATES

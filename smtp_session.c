@@ -382,19 +382,19 @@ static const struct verb {
     void (*act)(struct session *c, const char *arg, int64_t now_ms);
     bool is_progress; /* not junk: a message comes of it */
 } verbs[] = {
-    {"EHLO",     S_ANY,                             NULL,          act_ehlo,     false},
-    {"HELO",     S_ANY,                             NULL,          act_helo,     false},
-    {"MAIL",     S(SESSION_READY),                  R_NESTED_MAIL, act_mail,     false},
-    {"RCPT",     S(SESSION_MAIL) | S(SESSION_RCPT), R_MAIL_FIRST,  act_rcpt,     true },
-    {"DATA",     S(SESSION_RCPT),                   R_RCPT_FIRST,  act_data,     true },
-    {"RSET",     S_ANY,                             NULL,          act_rset,     false},
-    {"NOOP",     S_ANY,                             NULL,          act_noop,     false},
-    {"VRFY",     S_ANY,                             NULL,          act_vrfy,     false},
-    {"HELP",     S_ANY,                             NULL,          act_help,     false},
-    {"QUIT",     S_ANY,                             NULL,          act_quit,     true },
-    {"STARTTLS", S_ANY,                             NULL,          act_starttls, false},
-    {"AUTH",     S_ANY,                             NULL,          act_auth,     false},
-    {"BDAT",     S_ANY,                             NULL,          act_bdat,     false},
+    {"EHLO", S_ANY, NULL, act_ehlo, false},
+    {"HELO", S_ANY, NULL, act_helo, false},
+    {"MAIL", S(SESSION_READY), R_NESTED_MAIL, act_mail, false},
+    {"RCPT", S(SESSION_MAIL) | S(SESSION_RCPT), R_MAIL_FIRST, act_rcpt, true},
+    {"DATA", S(SESSION_RCPT), R_RCPT_FIRST, act_data, true},
+    {"RSET", S_ANY, NULL, act_rset, false},
+    {"NOOP", S_ANY, NULL, act_noop, false},
+    {"VRFY", S_ANY, NULL, act_vrfy, false},
+    {"HELP", S_ANY, NULL, act_help, false},
+    {"QUIT", S_ANY, NULL, act_quit, true},
+    {"STARTTLS", S_ANY, NULL, act_starttls, false},
+    {"AUTH", S_ANY, NULL, act_auth, false},
+    {"BDAT", S_ANY, NULL, act_bdat, false},
 };
 
 /* First words of other protocols. A browser can be made to speak to our port;
