@@ -1,0 +1,58 @@
+#!/bin/sh
+# Builds and runs every test: unit and dialogue tests, the fuzz seeds, and the
+# binary against real peers. The last line counts them all.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+BUILD=${BUILD:-build}
+export BUILD
+passed=0
+failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+count() { # count PASSED FAILED
+    passed=$((passed + $1))
+    failed=$((failed + $2))
+}
+
+"${MAKE:-make}" --no-print-directory -j"$(nproc)" all "$BUILD/unit" \
+    "$BUILD/smarthost" "$BUILD/dns_probe" >"$log" 2>&1 || {
+    cat "$log"
+    echo '0 passed, 1 failed'
+    exit 1
+}
+
+echo '== unit and dialogue tests'
+"$BUILD/unit" | tee "$log"
+set -- $(sed -n 's/.*Checks: \([0-9]*\), Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 \2 \3/p' "$log")
+if [ "${1:-0}" -gt 0 ]; then
+    count $(($1 - $2 - $3)) $(($2 + $3))
+else
+    count 0 1
+fi
+
+echo '== fuzz seeds, replayed'
+tests/fuzz/replay.sh | tee "$log"
+set -- $(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p' "$log" | tail -n 1)
+count "${1:-0}" "${2:-1}"
+
+for file in tests/e2e/test_*.py; do
+    echo "== ${file#tests/e2e/}"
+    ok=0
+    timeout 900 python3 "$file" >"$log" 2>&1 || ok=1
+    set -- $(sed -n 's/^Ran \([0-9]*\) tests\{0,1\}.*/\1/p' "$log" | tail -n 1)
+    ran=${1:-0}
+    bad=$(sed -n 's/^FAILED (\(.*\))/\1/p' "$log" | tr ',' '\n' |
+        sed -n 's/.*\(failures\|errors\)=\([0-9]*\).*/\2/p' |
+        awk '{ n += $1 } END { print n + 0 }')
+    [ "$ok" -eq 0 ] || { [ "$bad" -gt 0 ] || bad=1; }
+    [ "$ran" -gt 0 ] || bad=1
+    if [ "$bad" -gt 0 ]; then cat "$log"; else tail -n 3 "$log"; fi
+    good=$((ran - bad))
+    [ "$good" -ge 0 ] || good=0
+    count "$good" "$bad"
+done
+
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
