@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@
 #include "dns.h"
 #include "door.h"
 #include "fate.h"
+#include "ip.h"
 #include "log.h"
 #include "path.h"
 #include "poller.h"
@@ -84,6 +86,27 @@ static void empty_signal_pipe(void)
 
 /* ---- Start --------------------------------------------------------------- */
 
+/* The address that we have towards the world: that of a socket which is told
+ * its peer and never sends. Loopback while there is no network yet. */
+static void own_address(struct ip_address *out)
+{
+    struct ip_endpoint world, own;
+    struct sockaddr_storage address;
+    ip_parse("127.0.0.1", out);
+    ip_parse_endpoint("192.0.2.1:9", 0, &world); /* RFC 5737: nobody's */
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    socklen_t length = ip_to_sockaddr(&world, &address);
+    if (connect(fd, (struct sockaddr *)&address, length) == 0) {
+        length = sizeof address;
+        if (getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+            ip_from_sockaddr(&address, &own) && ip_is_host(&own.address))
+            *out = own.address;
+    }
+    close(fd);
+}
+
 /* EHLO wants a domain: a bare "nas" is refused by many smarthosts, so a name
  * without a dot gives way to an address literal (RFC 5321 section 4.1.4). */
 static void find_hostname(void)
@@ -95,8 +118,12 @@ static void find_hostname(void)
     if (gethostname(hostname, sizeof hostname - 1) != 0)
         hostname[0] = '\0';
     hostname[sizeof hostname - 1] = '\0';
-    if (strchr(hostname, '.') == NULL || !path_is_domain(hostname))
-        text_copy(hostname, sizeof hostname, "[127.0.0.1]");
+    if (strchr(hostname, '.') == NULL || !path_is_domain(hostname)) {
+        struct ip_address own;
+        char literal[IP_ENDPOINT_BYTES];
+        own_address(&own);
+        text_copy(hostname, sizeof hostname, ip_format_literal(&own, literal));
+    }
 }
 
 /* Groups first: once the user is gone there is no right left to change them.

@@ -41,8 +41,9 @@ void route_renew(void)
 
 const char *route_smarthost(void)
 {
-    static char text[sizeof settings()->smarthost_name + 8];
-    snprintf(text, sizeof text, "%s:%u", settings()->smarthost_name,
+    static char text[sizeof settings()->smarthost_name + 12];
+    const char *name = settings()->smarthost_name;
+    snprintf(text, sizeof text, strchr(name, ':') ? "[%s]:%u" : "%s:%u", name,
              settings()->smarthost_port);
     return text;
 }

@@ -69,7 +69,8 @@ static enum queue_verdict verdict_of(const struct reply *r)
 static void lose_message(struct courier *c, const char *why, int64_t now_ms)
 {
     char text[TLS_WHY_BYTES + 40];
-    bool has_dot_left = c->state == COURIER_DOT && buf_len(&c->link.out) == 0;
+    bool has_dot_left = c->state == COURIER_DOT && !c->is_out_of_step &&
+                        buf_len(&c->link.out) == 0;
     if (!c->d.has_reply && c->messages > 0) {
         log_line(LOG_AT_INFO, "out",
                  "id=%08X host=%s why=\"%s\" again=\"on a fresh connection\"",
