@@ -41,33 +41,37 @@ help:
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS (60)'
 	@echo 'make install  to PREFIX ($(PREFIX)), below DESTDIR'
 
+# make V=1 shows the commands.
+CC_ = $(if $(V),,@echo '  cc  $<';) $(CC)
+LD_ = $(if $(V),,@echo '  ld  $@';) $(CC)
+
 $(BUILD)/lanpost: $(OBJS)
-	$(CC) $(LINKING) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS)
+	$(LD_) $(LINKING) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS)
 
 $(BUILD)/%.o: %.c Makefile | $(BUILD)
-	$(CC) $(BASE) $(WARNINGS) $(HARDENING) $(CPPFLAGS) $(CFLAGS) -MMD -c -o $@ $<
+	$(CC_) $(BASE) $(WARNINGS) $(HARDENING) $(CPPFLAGS) $(CFLAGS) -MMD -c -o $@ $<
 
 $(BUILD)/tests_%.o: tests/%.c Makefile $(BUILD)/suite_list.h
-	$(CC) $(BASE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -I. -I$(BUILD) -MMD -c -o $@ $<
+	$(CC_) $(BASE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -I. -I$(BUILD) -MMD -c -o $@ $<
 
 # Every tests/test_NAME.c has a suite_NAME(); a forgotten one cannot be.
 $(BUILD)/suite_list.h: $(wildcard tests/test_*.c) | $(BUILD)
-	printf 'SUITE(%s)\n' $(patsubst tests/test_%.c,%,$^) > $@
+	@printf 'SUITE(%s)\n' $(patsubst tests/test_%.c,%,$^) > $@
 
 $(BUILD)/unit: $(TESTS) $(PARTS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS) $(CHECK_LIBS)
+	$(LD_) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS) $(CHECK_LIBS)
 
 $(BUILD)/smarthost: $(BUILD)/tests_smarthost.o
-	$(CC) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS)
+	$(LD_) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS)
 
 $(BUILD)/dns_probe: $(BUILD)/tests_dns_probe.o $(PARTS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS)
+	$(LD_) $(LDFLAGS) -o $@ $^ $(MBEDTLS_LIBS)
 
 $(BUILD):
-	mkdir -p $@
+	@mkdir -p $@
 
 run:
-	@tests/needs.sh build
+	@tests/needs.sh run
 	@$(MAKE) --no-print-directory all $(BUILD)/smarthost
 	@BUILD=$(BUILD) tests/try_out.sh
 
