@@ -23,15 +23,26 @@ static void unmap_ipv4(struct ip_address *a)
     *a = v4;
 }
 
+static bool parse_number(const char *text, unsigned long limit,
+                         unsigned long *out)
+{
+    if (*text < '0' || *text > '9')
+        return false;
+    char *end;
+    *out = strtoul(text, &end, 10);
+    return *end == '\0' && *out <= limit;
+}
+
 static bool parse_zone(const char *text, uint32_t *zone)
 {
+    unsigned long number;
     *zone = if_nametoindex(text);
     if (*zone != 0)
         return true;
-    char *end;
-    unsigned long number = strtoul(text, &end, 10);
+    if (!parse_number(text, UINT32_MAX, &number))
+        return false;
     *zone = (uint32_t)number;
-    return end != text && *end == '\0' && number > 0 && number <= UINT32_MAX;
+    return number != 0;
 }
 
 bool ip_parse(const char *text, struct ip_address *out)
@@ -55,16 +66,6 @@ bool ip_parse(const char *text, struct ip_address *out)
     unmap_ipv4(&a);
     *out = a;
     return true;
-}
-
-static bool parse_number(const char *text, unsigned long limit,
-                         unsigned long *out)
-{
-    if (*text < '0' || *text > '9')
-        return false;
-    char *end;
-    *out = strtoul(text, &end, 10);
-    return *end == '\0' && *out <= limit;
 }
 
 /* Splits "address<mark>number" at the mark; the address may stand in
