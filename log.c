@@ -1,8 +1,10 @@
 /* See log.h. */
 #include "log.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +17,7 @@
 static enum log_level loudest = LOG_AT_INFO;
 static int syslog_fd = -1;
 static unsigned long dropped;
+static int patience_ms; /* what is left of it */
 static void (*line_sink)(const char *line);
 
 bool log_open(bool is_syslog)
@@ -81,21 +84,41 @@ static void blind_controls(char *line)
             *line = '?';
 }
 
+/* True when fd takes a line without blocking, at once or within what is left
+ * of our patience. */
+static bool is_ready(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    bool ready = poll(&p, 1, patience_ms) == 1 && (p.revents & POLLOUT);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    int64_t waited_ms = (int64_t)(after.tv_sec - before.tv_sec) * 1000 +
+                        (after.tv_nsec - before.tv_nsec) / 1000000;
+    patience_ms -= waited_ms < patience_ms ? (int)waited_ms : patience_ms;
+    return ready;
+}
+
 /* RFC 3164, the form that every /dev/log takes: facility mail (2). */
-static void send_syslog(enum log_level level, const char *room,
+static bool send_syslog(enum log_level level, const char *room,
                         const char *text)
 {
     static const int severity[] = {3, 4, 6, 7};
     char packet[LOG_LINE_BYTES + 64];
     int length = snprintf(packet, sizeof packet, "<%d>lanpost[%d]: %s %s",
                           2 * 8 + severity[level], (int)getpid(), room, text);
-    if (length < 0 || send(syslog_fd, packet, (size_t)length, MSG_NOSIGNAL) < 0)
-        dropped++;
+    if (send(syslog_fd, packet, (size_t)length, MSG_NOSIGNAL) >= 0)
+        return true;
+    /* Full: wait if we may. Else a syslogd that was started anew has a new
+     * socket. */
+    if (errno == EAGAIN ? !is_ready(syslog_fd) : !log_open(true))
+        return false;
+    return send(syslog_fd, packet, (size_t)length, MSG_NOSIGNAL) >= 0;
 }
 
 /* A pipe that is ready takes PIPE_BUF bytes without blocking, and a line is
  * shorter than that. */
-static void send_stderr(const char *room, const char *text)
+static bool send_stderr(const char *room, const char *text)
 {
     char line[LOG_LINE_BYTES + 64], when[32];
     time_t now = time(NULL);
@@ -103,10 +126,13 @@ static void send_stderr(const char *room, const char *text)
     localtime_r(&now, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S%z", &tm);
     int length = snprintf(line, sizeof line, "%s %-5s %s\n", when, room, text);
-    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (length < 0 || poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT) ||
-        write(STDERR_FILENO, line, (size_t)length) < 0)
-        dropped++;
+    return is_ready(STDERR_FILENO) &&
+           write(STDERR_FILENO, line, (size_t)length) >= 0;
+}
+
+void log_set_patience(int budget_ms)
+{
+    patience_ms = budget_ms;
 }
 
 void log_line(enum log_level level, const char *room, const char *format, ...)
@@ -123,8 +149,7 @@ void log_line(enum log_level level, const char *room, const char *format, ...)
     blind_controls(text);
     if (line_sink != NULL)
         line_sink(text);
-    else if (syslog_fd >= 0)
-        send_syslog(level, room, text);
-    else
-        send_stderr(room, text);
+    else if (syslog_fd >= 0 ? !send_syslog(level, room, text)
+                            : !send_stderr(room, text))
+        dropped++;
 }

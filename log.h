@@ -21,7 +21,7 @@ bool log_open(bool is_syslog);
 void log_set_level(enum log_level level);
 
 /* One event of a room: "in", "out", "dns", "relay", ... The line must not
- * bear its own newline. Bytes outside printable ASCII leave as \xNN. */
+ * bear its own newline. Bytes outside printable ASCII leave as '?'. */
 void log_line(enum log_level level, const char *room, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -29,6 +29,10 @@ void log_line(enum log_level level, const char *room, const char *format, ...)
  * outside printable ASCII becomes \xNN, what does not fit is cut and ends in
  * "...". Returns out. */
 const char *log_clean(char *out, size_t room, const void *bytes, size_t count);
+
+/* While the program ends, lines may wait for their reader: so long in all,
+ * then they are dropped as before. The loop must not run meanwhile. */
+void log_set_patience(int budget_ms);
 
 /* For tests: hands each finished line, without newline, to sink instead. */
 void log_to(void (*sink)(const char *line));
