@@ -25,7 +25,7 @@ static enum dot_state step_text(struct dot_receiver *d, uint8_t c,
          * behind it is text: only CRLF.CRLF ends the data. */
         d->has_bare_line_ends = true;
         emit(o, "\r\n");
-        return DOT_TEXT;
+        return DOT_BARE;
     }
     d->has_8bit |= c >= 0x80;
     *o->at++ = c;
@@ -37,7 +37,7 @@ static enum dot_state step_bare_cr(struct dot_receiver *d, uint8_t c,
 {
     d->has_bare_line_ends = true;
     emit(o, "\r\n");
-    return step_text(d, c, o);
+    return c == '.' ? DOT_BARE_DOT : step_text(d, c, o);
 }
 
 static enum dot_state step(struct dot_receiver *d, uint8_t c, struct out *o)
@@ -61,6 +61,11 @@ static enum dot_state step(struct dot_receiver *d, uint8_t c, struct out *o)
             return DOT_END;
         emit(o, ".");
         return step_bare_cr(d, c, o);
+    case DOT_BARE: return c == '.' ? DOT_BARE_DOT : step_text(d, c, o);
+    case DOT_BARE_DOT:
+        if (c != '.')
+            emit(o, ".");
+        return step_text(d, c, o);
     case DOT_END: break;
     }
     return DOT_END;

@@ -2,7 +2,9 @@
  * sections 2.3.8 and 4.5.2).
  *
  * Receiving: ends at CRLF.CRLF and nothing else, whatever follows; a bare CR
- * or LF becomes CRLF; a leading dot is removed behind a true CRLF only.
+ * or LF becomes CRLF. Behind a true CRLF a leading dot is removed; behind a
+ * bare one the first of two is, since clients stuff there too, and a single
+ * one stays, since it is not known to be stuffed and must never end the data.
  * Sending: what came out of the receiver, with its dots stuffed anew. So one
  * message in is one message out (SMTP smuggling, CVE-2023-51764).
  * Pure and resumable. Must never know: connections, headers, limits. */
@@ -14,12 +16,14 @@
 #include <stdint.h>
 
 enum dot_state {
-    DOT_LINE,   /* behind CRLF, or at the start */
-    DOT_TEXT,   /* in a line, or behind a line end that we repaired */
-    DOT_CR,     /* CR seen, not yet LF */
-    DOT_DOT,    /* "." behind CRLF: stuffed dot or end */
-    DOT_DOT_CR, /* ".CR" behind CRLF */
-    DOT_END     /* the final dot is taken */
+    DOT_LINE,     /* behind CRLF, or at the start */
+    DOT_TEXT,     /* in a line */
+    DOT_CR,       /* CR seen, not yet LF */
+    DOT_DOT,      /* "." behind CRLF: stuffed dot or end */
+    DOT_DOT_CR,   /* ".CR" behind CRLF */
+    DOT_BARE,     /* behind a line end that we repaired */
+    DOT_BARE_DOT, /* "." there: stuffed, or text; never the end */
+    DOT_END       /* the final dot is taken */
 };
 
 struct dot_receiver {
