@@ -54,7 +54,7 @@ enum reply_state reply_line(struct reply *r, const char *line, size_t length)
     bool is_last = length == 3 || (length > 3 && line[3] == ' ');
     if (code == 0 || (!is_last && line[3] != '-'))
         return REPLY_BAD;
-    if (r->lines++ == REPLY_LINES_MAX || (r->code != 0 && r->code != code))
+    if (r->lines++ >= REPLY_LINES_MAX || (r->code != 0 && r->code != code))
         return REPLY_BAD;
     size_t skip = 4; /* servers repeat the enhanced code on every line */
     if (r->code == 0)
