@@ -132,7 +132,10 @@ static uint32_t blocks_available(bool for_big)
 
 static bool grow(struct message *m, struct chain *c)
 {
-    if (m->reserved > 0) {
+    /* Promised were the envelope's first block and the body: more recipients
+     * must not eat what the body was promised. */
+    bool is_promised = c == &m->body || c->first == NO_BLOCK;
+    if (is_promised && m->reserved > 0) {
         m->reserved--;
         q.reserved--;
     } else if (blocks_available(is_big(m)) == 0) {
@@ -349,7 +352,9 @@ void queue_drop(queue_id id)
 enum queue_fate queue_fate(queue_id id)
 {
     const struct message *m = find(id);
-    return m && m->state != WRITING ? QUEUE_HELD : QUEUE_UNKNOWN;
+    if (m == NULL)
+        return QUEUE_OVER;
+    return m->state == WRITING ? QUEUE_WRITING : QUEUE_HELD;
 }
 
 /* ---- Reader -------------------------------------------------------------- */
@@ -474,7 +479,10 @@ const char *queue_reverse_path(queue_id id)
 uint64_t queue_bytes(queue_id id)
 {
     const struct message *m = find(id);
-    return m ? m->body_bytes + m->head.used - m->text_offset : 0;
+    if (m == NULL)
+        return 0;
+    bool has_head = m->head.used > m->text_offset; /* not while it is written */
+    return m->body_bytes + (has_head ? m->head.used - m->text_offset : 0);
 }
 
 unsigned queue_facts(queue_id id)

@@ -26,8 +26,9 @@ enum queue_verdict {
 };
 
 enum queue_fate {
-    QUEUE_UNKNOWN, /* not here, or not committed */
-    QUEUE_HELD     /* in memory, and tried until its recipients are settled */
+    QUEUE_WRITING, /* not committed: the writer's own affair */
+    QUEUE_HELD,    /* in memory, and tried until its recipients are settled */
+    QUEUE_OVER     /* all its recipients are settled */
 };
 
 enum queue_part {
@@ -62,7 +63,8 @@ void queue_wrote(queue_id id, enum queue_part part, size_t count);
 void queue_commit(queue_id id, unsigned facts, int64_t now_ms);
 void queue_drop(queue_id id);
 
-/* What a device may be told about a message. */
+/* What a device may be told about a message that it committed (or is still
+ * writing); a queue that loses none knows that one which is gone is over. */
 enum queue_fate queue_fate(queue_id id);
 
 /* ---- Reader -------------------------------------------------------------- */
