@@ -227,6 +227,15 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #ifndef CLIENT_IDLE_CROWDED_SECONDS /* while three quarters of the slots are */
 #define CLIENT_IDLE_CROWDED_SECONDS 10 /* taken, as Postfix does under stress */
 #endif
+#ifndef CLIENT_PATIENCE_SECONDS /* without a message, however busy */
+#define CLIENT_PATIENCE_SECONDS 900
+#endif
+#ifndef CLIENT_PATIENCE_CROWDED_SECONDS
+#define CLIENT_PATIENCE_CROWDED_SECONDS 60
+#endif
+#ifndef CLIENT_EVICT_SECONDS /* no slot is left: the laziest one gives way */
+#define CLIENT_EVICT_SECONDS 2
+#endif
 #ifndef CLIENT_MESSAGE_SECONDS /* a whole message, however fast */
 #define CLIENT_MESSAGE_SECONDS 3600
 #endif
@@ -263,6 +272,9 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #endif
 #ifndef CONNECT_NEXT_SECONDS /* while another address is left to try */
 #define CONNECT_NEXT_SECONDS 5
+#endif
+#ifndef SETUP_NEXT_SECONDS /* for each reply up to the login, likewise */
+#define SETUP_NEXT_SECONDS 30
 #endif
 #ifndef HANDSHAKE_SECONDS
 #define HANDSHAKE_SECONDS 30
@@ -316,6 +328,9 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #ifndef LOG_LINE_BYTES /* below PIPE_BUF: a line is written whole or not */
 #define LOG_LINE_BYTES 1024
 #endif
+#ifndef LOG_PATIENCE_MS /* for the lines that name lost mail */
+#define LOG_PATIENCE_MS 2000
+#endif
 #ifndef TLS_SESSIONS_MAX /* about 40 KiB of heap each with a distro library */
 #define TLS_SESSIONS_MAX CONNECTION_SLOTS
 #endif
@@ -339,7 +354,7 @@ static_assert(CLIENT_OUT_BYTES >= 1024,
               "the EHLO reply leaves in one piece: raise CLIENT_OUT_BYTES");
 static_assert(CONNECTION_IN_BYTES >= 512 && CONNECTION_OUT_BYTES >= 1024,
               "RFC 5321 section 4.5.3.1.5: reply lines have up to 512 bytes");
-static_assert(LOG_LINE_BYTES >= 256 && LOG_LINE_BYTES <= 4096,
+static_assert(LOG_LINE_BYTES >= 256 && LOG_LINE_BYTES <= 4096 - 64,
               "a log line goes out in one write: 256 to 4096");
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "buf.h"
+#include "path.h"
 
 #define FILE_MAX_BYTES 16384
 #define VALUE_BYTES    1024
@@ -63,6 +64,8 @@ struct load {
     const char *name;
     unsigned line;
     bool file_is_open; /* others can read it */
+    bool has_file;
+    settings_accept *accept;
     char *error;
 };
 
@@ -89,7 +92,8 @@ static bool fail(struct load *l, const struct row *row, const char *format, ...)
     unsigned line = row ? l->line_of[row - rows] : l->line;
     char where[300];
     if (line == 0)
-        snprintf(where, sizeof where, "config.h");
+        snprintf(where, sizeof where, "%.255s",
+                 l->has_file ? l->name : "config.h");
     else
         snprintf(where, sizeof where, "%.255s line %u", l->name, line);
     snprintf(l->error, SETTINGS_ERROR_BYTES, "%s: %s%s%s", where,
@@ -113,6 +117,8 @@ static bool read_text(struct load *l, const struct row *row, void *field,
     for (const char *c = value; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             return fail(l, row, "holds a control character; take it out");
+    if (row->kind == KIND_TEXT && strstr(value, " #") != NULL)
+        return fail(l, row, "holds \" #\"; a comment needs its own line");
     if (text_copy(field, (size_t)row->high + 1, value))
         return true;
     return fail(l, row, "is too long: %d bytes at most", (int)row->high);
@@ -309,7 +315,7 @@ static bool load_password(struct load *l)
         return true;
     if (*l->s.smarthost_password != '\0')
         return fail(l, row, "smarthost_password is set too; keep one of them");
-    char text[sizeof l->s.smarthost_password + 2];
+    char text[sizeof l->s.smarthost_password + 3]; /* CRLF, and a NUL */
     bool is_open = false;
     ssize_t n = read_file(file, text, sizeof text - 1, &is_open);
     if (n < 0)
@@ -331,8 +337,9 @@ static bool parse_smarthost(struct load *l)
     const char *text = l->s.smarthost;
     if (*text == '\0')
         return fail(l, row,
-                    "is not set; name the server that takes our mail, such "
-                    "as smarthost = smtp.example.com:587");
+                    "is not set; name the server that takes our mail, in %s: "
+                    "smarthost = smtp.example.com:587",
+                    l->has_file ? "this file" : SETTINGS_FILE);
     struct ip_endpoint endpoint;
     if (ip_parse_endpoint(text, 0, &endpoint)) {
         ip_format(&endpoint.address, l->s.smarthost_name);
@@ -404,13 +411,32 @@ static bool check_ca_file(struct load *l)
     return true;
 }
 
+static bool check_names(struct load *l)
+{
+    struct path postmaster;
+    const char *rest;
+    if (*l->s.hostname != '\0' && !path_is_domain(l->s.hostname))
+        return fail(l, row_of("hostname"), "\"%.60s\" is no host name",
+                    l->s.hostname);
+    if (*l->s.postmaster != '\0' &&
+        (!path_parse(l->s.postmaster, &postmaster, &rest) || *rest != '\0' ||
+         !postmaster.has_domain || postmaster.is_utf8 ||
+         strcmp(postmaster.mailbox, l->s.postmaster) != 0))
+        return fail(l, row_of("postmaster"),
+                    "\"%.60s\" is no plain address such as me@example.com",
+                    l->s.postmaster);
+    return true;
+}
+
 static bool check_all(struct load *l)
 {
     if (!parse_smarthost(l) || !check_secret_is_kept(l) || !load_password(l) ||
-        !check_auth(l) || !check_ca_file(l))
+        !check_auth(l) || !check_ca_file(l) || !check_names(l))
         return false;
     if (l->s.listen.count == 0)
         return fail(l, row_of("listen"), "is empty; no device could connect");
+    if (l->s.allow_from.count == 0)
+        return fail(l, row_of("allow_from"), "is empty; no device could send");
     if (l->s.retry_first_seconds > l->s.retry_max_seconds)
         return fail(l, row_of("retry_first_seconds"),
                     "is above retry_max_seconds; lower it");
@@ -420,21 +446,25 @@ static bool check_all(struct load *l)
 
 /* ---- Loading ------------------------------------------------------------- */
 
-static bool load(const char *name, const char *text, size_t length,
-                 bool file_is_open, char *error)
+/* The values of scratch, once all agree to them. */
+static bool put_in_force(struct load *l)
+{
+    char why[SETTINGS_ERROR_BYTES] = "";
+    if (l->accept != NULL && !l->accept(&l->s, why)) {
+        snprintf(l->error, SETTINGS_ERROR_BYTES, "%s", why);
+        return false;
+    }
+    in_force = l->s;
+    memcpy(line_in_force, l->line_of, sizeof line_in_force);
+    text_copy(name_in_force, sizeof name_in_force, l->name);
+    return true;
+}
+
+static bool load(const char *text, size_t length)
 {
     struct load *l = &scratch;
-    memset(l, 0, sizeof *l);
-    l->name = name;
-    l->error = error;
-    l->file_is_open = file_is_open;
-    bool is_good =
-        load_presets(l) && load_lines(l, text, length) && check_all(l);
-    if (is_good) {
-        in_force = l->s;
-        memcpy(line_in_force, l->line_of, sizeof line_in_force);
-        text_copy(name_in_force, sizeof name_in_force, name);
-    }
+    bool is_good = load_presets(l) && load_lines(l, text, length) &&
+                   check_all(l) && put_in_force(l);
     bytes_wipe(&l->s, sizeof l->s);
     return is_good;
 }
@@ -442,20 +472,22 @@ static bool load(const char *name, const char *text, size_t length,
 bool settings_load_text(const char *name, const char *text, size_t length,
                         char error[SETTINGS_ERROR_BYTES])
 {
-    return load(name, text, length, false, error);
+    scratch = (struct load){.name = name, .error = error, .has_file = true};
+    return load(text, length);
 }
 
-bool settings_load(const char *file, char error[SETTINGS_ERROR_BYTES])
+bool settings_load(const char *file, settings_accept *accept,
+                   char error[SETTINGS_ERROR_BYTES])
 {
     static char text[FILE_MAX_BYTES];
     const char *name = file ? file : SETTINGS_FILE;
-    ssize_t n = 0;
+    ssize_t n = -1;
+    bool is_open = false;
     if (!WITH_SETTINGS_FILE && file != NULL) {
         snprintf(error, SETTINGS_ERROR_BYTES,
                  "this binary is sealed: it reads no settings file");
         return false;
     }
-    bool is_open = false;
     if (WITH_SETTINGS_FILE) {
         n = read_file(name, text, sizeof text, &is_open);
         if (n < 0 && (file != NULL || errno != ENOENT)) {
@@ -464,9 +496,22 @@ bool settings_load(const char *file, char error[SETTINGS_ERROR_BYTES])
             return false;
         }
     }
-    bool is_good = load(name, text, n > 0 ? (size_t)n : 0, is_open, error);
+    scratch = (struct load){.name = name,
+                            .error = error,
+                            .has_file = n >= 0,
+                            .file_is_open = is_open,
+                            .accept = accept};
+    bool is_good = load(text, n > 0 ? (size_t)n : 0);
     bytes_wipe(text, sizeof text);
     return is_good;
+}
+
+void settings_preset(void)
+{
+    char error[SETTINGS_ERROR_BYTES];
+    scratch = (struct load){.name = "", .error = error};
+    if (load_presets(&scratch))
+        in_force = scratch.s;
 }
 
 /* ---- Values out ---------------------------------------------------------- */

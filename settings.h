@@ -68,11 +68,20 @@ const struct settings *settings(void);
 
 #define SETTINGS_ERROR_BYTES 512
 
+/* A last say on good values before they come into force; false: why is the
+ * rest of the error. May be NULL. */
+typedef bool settings_accept(const struct settings *s,
+                             char why[SETTINGS_ERROR_BYTES]);
+
 /* Reads config.h's values and the file over them (NULL: SETTINGS_FILE when it
  * exists; a sealed binary reads none), checks them, and only then puts them
  * in force. False: error says file, line, key and cure, and nothing changed.
  * Bad values of the file never show a secret in error. */
-bool settings_load(const char *file, char error[SETTINGS_ERROR_BYTES]);
+bool settings_load(const char *file, settings_accept *accept,
+                   char error[SETTINGS_ERROR_BYTES]);
+
+/* config.h's values, unchecked: for showing what there is to set. */
+void settings_preset(void);
 
 /* The same from text, for tests and fuzzing; name stands for the file's. */
 bool settings_load_text(const char *name, const char *text, size_t length,

@@ -1,0 +1,492 @@
+/* settings: what is taken, what is refused with which words, and that a
+ * broken file changes nothing. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../settings.h"
+Suite *suite_settings(void);
+
+#define COUNT(table) (sizeof(table) / sizeof(table)[0])
+#define SECRET       "hunter2-is-secret"
+#define A_16         "aaaaaaaaaaaaaaaa"
+#define A_64         A_16 A_16 A_16 A_16
+#define A_256        A_64 A_64 A_64 A_64
+
+/* The first two lines of nearly every text: what every file needs. */
+#define BASE "smarthost = smtp.example.net:587\nsmarthost_ca_file = /dev/null\n"
+
+static char error[SETTINGS_ERROR_BYTES];
+static char folder[] = "/tmp/test_settings.XXXXXX";
+static char file[64], password_file[64];
+
+static void setup(void)
+{
+    strcpy(strrchr(folder, '.'), ".XXXXXX");
+    ck_assert(mkdtemp(folder) != NULL);
+    snprintf(file, sizeof file, "%s/conf", folder);
+    snprintf(password_file, sizeof password_file, "%s/password", folder);
+    error[0] = '\0';
+}
+
+static void teardown(void)
+{
+    unlink(file);
+    unlink(password_file);
+    rmdir(folder);
+}
+
+static bool load(const char *text)
+{
+    return settings_load_text("the.conf", text, strlen(text), error);
+}
+
+static void load_good(const char *text)
+{
+    ck_assert_msg(load(text), "%s", error);
+}
+
+static void write_file(const char *name, const char *text, mode_t mode)
+{
+    FILE *out = fopen(name, "w");
+    ck_assert(out != NULL);
+    fputs(text, out);
+    fclose(out);
+    ck_assert_int_eq(chmod(name, mode), 0);
+}
+
+/* What settings_print() says; static. */
+static const char *printed(void)
+{
+    static char text[16384];
+    FILE *out = fmemopen(text, sizeof text, "w");
+    ck_assert(out != NULL);
+    settings_print(out);
+    fclose(out);
+    return text;
+}
+
+/* ---- Taken --------------------------------------------------------------- */
+
+START_TEST(every_kind)
+{
+    static const char text[] =
+        "# a comment\r\n"
+        "\n"
+        "  smarthost=smtp.example.net:465  \n"
+        "SMARTHOST_TLS\t=\tIMPLICIT\n"
+        "smarthost_ca_file = /dev/null\n"
+        "listen = 127.0.0.1:2525 [::1]:2525\t192.0.2.1:25\n"
+        "allow_from = 192.168.0.0/16\n"
+        "  # indented comment\n"
+        "message_max_bytes = 65536\n"
+        "smarthost_user = a user = with an equals sign\n"
+        "smarthost_password = # no comment " SECRET "\n"
+        "hostname =\n"
+        "expire_hours = 240";
+    load_good(text);
+    const struct settings *s = settings();
+    ck_assert_str_eq(s->smarthost, "smtp.example.net:465");
+    ck_assert_str_eq(s->smarthost_name, "smtp.example.net");
+    ck_assert_uint_eq(s->smarthost_port, 465);
+    ck_assert_uint_eq(s->smarthost_tls, TLS_IMPLICIT);
+    ck_assert_uint_eq(s->listen.count, 3);
+    ck_assert_uint_eq(s->listen.items[1].port, 2525);
+    ck_assert(!s->listen_is_preset);
+    ck_assert_uint_eq(s->allow_from.count, 1);
+    ck_assert_uint_eq(s->allow_from.items[0].prefix_bits, 16);
+    ck_assert_int_eq(s->message_max_bytes, 65536);
+    ck_assert_str_eq(s->smarthost_user, "a user = with an equals sign");
+    ck_assert_str_eq(s->smarthost_password, "# no comment " SECRET);
+    ck_assert_str_eq(s->hostname, "");
+    ck_assert_int_eq(s->expire_hours, 240);
+    ck_assert_int_eq(s->connections_max, CONNECTIONS_MAX); /* untouched */
+}
+END_TEST
+
+START_TEST(smarthosts)
+{
+    static const struct {
+        const char *text, *name; /* NULL: refused */
+        uint16_t port;
+    } table[] = {
+        {"smtp.example.net:587", "smtp.example.net", 587},
+        {"relay_1:25", "relay_1", 25},
+        {"192.0.2.1:25", "192.0.2.1", 25},
+        {"[2001:db8::1]:25", "2001:db8::1", 25},
+        {"smtp.example.net:65535", "smtp.example.net", 65535},
+        {"smtp.example.net", NULL, 0},
+        {"smtp.example.net:", NULL, 0},
+        {"smtp.example.net:0", NULL, 0},
+        {"smtp.example.net:65536", NULL, 0},
+        {"smtp.example.net:-1", NULL, 0},
+        {"smtp.example.net:smtp", NULL, 0},
+        {"smtp.example.net:25x", NULL, 0},
+        {":25", NULL, 0},
+        {"2001:db8::1", NULL, 0},
+        {"a:b:25", NULL, 0},
+        {"smtp example:25", NULL, 0},
+        {"smtp/example:25", NULL, 0},
+        {"m\xc3\xbcller.de:25", NULL, 0},
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "smarthost = %s\nsmarthost_ca_file = /dev/null\n",
+                 table[i].text);
+        bool good = load(text);
+        ck_assert_msg(good == (table[i].name != NULL), "%s: %s", table[i].text,
+                      error);
+        if (good) {
+            ck_assert_str_eq(settings()->smarthost_name, table[i].name);
+            ck_assert_uint_eq(settings()->smarthost_port, table[i].port);
+        } else {
+            ck_assert_msg(strstr(error, "the.conf line 1: smarthost: ") != NULL,
+                          "%s", error);
+        }
+    }
+}
+END_TEST
+
+/* ---- Refused: file, line, key and cure ----------------------------------- */
+
+static const struct {
+    const char *text, *where, *cure;
+} bad[] = {
+    {"", "the.conf: smarthost: ", "smarthost = smtp.example.com:587"},
+    {"smarthost =\n", "the.conf line 1: smarthost: ", "is not set; name the"},
+    {BASE "nonsense\n", "the.conf line 3: ", "is no \"key = value\" line"},
+    {BASE "= 5\n", "the.conf line 3: ", "there is no setting \"\""},
+    {BASE "\n\nsmart_host = x\n", "the.conf line 5: ",
+     "there is no setting \"smart_host\"; `lanpost settings` lists them"},
+    {BASE "log = stderr\nLOG = syslog\n",
+     "the.conf line 4: log: ", "was set in line 3 already; keep one"},
+    {BASE "hostname = " A_256 "\n",
+     "the.conf line 3: hostname: ", "is too long: 255 bytes at most"},
+    {BASE "hostname = a\x01z\n",
+     "the.conf line 3: hostname: ", "holds a control character; take it out"},
+    {BASE "hostname = a\x7fz\n",
+     "the.conf line 3: hostname: ", "control character"},
+    {BASE "hostname = a\tz\n",
+     "the.conf line 3: hostname: ", "control character"},
+    {BASE "hostname = a\rz\n",
+     "the.conf line 3: hostname: ", "control character"},
+    {BASE "# " A_256 A_256 A_256 A_256 "\n",
+     "the.conf line 3: ", "is too long: 1023 bytes at most"},
+    {BASE "expire_hours = soon\n", "the.conf line 3: expire_hours: ",
+     "\"soon\" is no whole number (unit: h)"},
+    {BASE "expire_hours =\n",
+     "the.conf line 3: expire_hours: ", "is no whole number"},
+    {BASE "expire_hours = 1.5\n",
+     "the.conf line 3: expire_hours: ", "is no whole number"},
+    {BASE "expire_hours = 4 days\n",
+     "the.conf line 3: expire_hours: ", "\"4 days\" is no whole number"},
+    {BASE "expire_hours = 99999999999999999999\n",
+     "the.conf line 3: expire_hours: ", "is no whole number"},
+    {BASE "expire_hours = 0\n",
+     "the.conf line 3: expire_hours: ", "0 is out of bounds: 1 to 240 h"},
+    {BASE "expire_hours = 241\n",
+     "the.conf line 3: expire_hours: ", "241 is out of bounds: 1 to 240 h"},
+    {BASE "expire_hours = -1\n",
+     "the.conf line 3: expire_hours: ", "-1 is out of bounds"},
+    {BASE "message_max_bytes = 1\n",
+     "the.conf line 3: message_max_bytes: ", "1 is out of bounds: 65536 to "},
+    {BASE "log_level = loud\n", "the.conf line 3: log_level: ",
+     "\"loud\" is none of: error warn info debug"},
+    {BASE "log_level =\n", "the.conf line 3: log_level: ", "is none of: error"},
+    {BASE "log_level = error warn\n",
+     "the.conf line 3: log_level: ", "\"error warn\" is none of"},
+    {BASE "listen = 127.0.0.1\n", "the.conf line 3: listen: ",
+     "\"127.0.0.1\" is no address:port (such as 0.0.0.0:25"},
+    {BASE "listen = 127.0.0.1:25 lan:25\n",
+     "the.conf line 3: listen: ", "\"lan:25\" is no address:port"},
+    {BASE "listen = 127.0.0.1:25,[::1]:25\n",
+     "the.conf line 3: listen: ", "is no address:port"},
+    {BASE "listen = " A_256 "\n",
+     "the.conf line 3: listen: ", "is no address:port"},
+    {BASE "listen = 1.1.1.1:1 1.1.1.1:2 1.1.1.1:3 1.1.1.1:4 1.1.1.1:5 "
+          "1.1.1.1:6 1.1.1.1:7 1.1.1.1:8 1.1.1.1:9\n",
+     "the.conf line 3: listen: ", "has more than 8 entries"},
+    {BASE "listen =\n",
+     "the.conf line 3: listen: ", "is empty; no device could connect"},
+    {BASE "allow_from = 192.168.1.9/16\n", "the.conf line 3: allow_from: ",
+     "\"192.168.1.9/16\" is no network (such as 192.168.0.0/16; no bits"},
+    {BASE "allow_from = lan\n",
+     "the.conf line 3: allow_from: ", "\"lan\" is no network"},
+    {BASE "retry_first_seconds = 901\n",
+     "the.conf line 3: retry_first_seconds: ",
+     "is above retry_max_seconds; lower it"},
+    {BASE "retry_max_seconds = 5\n",
+     "the.conf: retry_first_seconds: ", "is above retry_max_seconds"},
+    {"smarthost = a:25\nsmarthost_ca_file = /nonexistent/ca.pem\n",
+     "the.conf line 2: smarthost_ca_file: ",
+     "cannot read /nonexistent/ca.pem: No such file or directory; install "
+     "ca-certificates, or name the file"},
+    /* logins */
+    {BASE "smarthost_user = me\n", "the.conf line 3: smarthost_user: ",
+     "needs both smarthost_user and a password"},
+    {BASE "smarthost_password = " SECRET "\n",
+     "the.conf: smarthost_user: ", "needs both smarthost_user and a password"},
+    {BASE "smarthost_auth = none\nsmarthost_user = me\n",
+     "the.conf line 3: smarthost_auth: ",
+     "is none, but a login is set; take one out"},
+    {BASE "smarthost_auth = none\nsmarthost_password = " SECRET "\n",
+     "the.conf line 3: smarthost_auth: ", "is none, but a login is set"},
+    {BASE "smarthost_auth = plain\n", "the.conf line 3: smarthost_auth: ",
+     "needs smarthost_user and a password"},
+    {BASE "smarthost_auth = login\nsmarthost_user = me\n",
+     "the.conf line 3: smarthost_auth: ",
+     "needs smarthost_user and a password"},
+    {BASE "smarthost_tls = none\nsmarthost_user = me\n"
+          "smarthost_password = " SECRET "\n",
+     "the.conf line 3: smarthost_tls: ",
+     "none would send the password in clear; use starttls"},
+    /* what goes wrong in the line of a secret never shows it */
+    {BASE "smarthost_password " SECRET "\n",
+     "the.conf line 3: ", "is no \"key = value\" line"},
+    {BASE "smarthost_password = " SECRET "\x01\n",
+     "the.conf line 3: smarthost_password: ", "holds a control character"},
+    {BASE "smarthost_password = " SECRET A_256 "\n",
+     "the.conf line 3: smarthost_password: ", "is too long: 255 bytes"},
+    {BASE "smarthost_password = " SECRET "\nsmarthost_password = " SECRET "\n",
+     "the.conf line 4: smarthost_password: ", "was set in line 3 already"},
+    {BASE "smarthost_pass = " SECRET "\n",
+     "the.conf line 3: ", "there is no setting \"smarthost_pass\""},
+    {BASE "smarthost_password = " SECRET "\nsmarthost_password_file = /x\n",
+     "the.conf line 4: smarthost_password_file: ",
+     "smarthost_password is set too; keep one of them"},
+};
+
+START_TEST(refusals_name_file_line_key_and_cure)
+{
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        load_good(BASE "hostname = before.example\n");
+        struct settings before = *settings();
+        ck_assert_msg(!load(bad[i].text), "row %zu was taken", i);
+        ck_assert_msg(strncmp(error, bad[i].where, strlen(bad[i].where)) == 0,
+                      "row %zu: %s", i, error);
+        ck_assert_msg(strstr(error, bad[i].cure) != NULL, "row %zu: %s", i,
+                      error);
+        ck_assert_msg(strstr(error, "hunter2") == NULL, "%s", error);
+        ck_assert_mem_eq(&before, settings(), sizeof before);
+        ck_assert(strstr(printed(), "from the.conf line 3") != NULL);
+    }
+}
+END_TEST
+
+START_TEST(nul_byte)
+{
+    static const char text[] = BASE "hostname = a\0b\n";
+    ck_assert(!settings_load_text("the.conf", text, sizeof text - 1, error));
+    ck_assert(strstr(error, "the.conf line 3: holds a NUL byte") == error);
+}
+END_TEST
+
+/* The longest of everything leaves the error whole. */
+START_TEST(long_file_name)
+{
+    char name[400];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    ck_assert(!settings_load_text(name, "expire_hours = 0", 16, error));
+    ck_assert(strstr(error, " line 1: expire_hours: 0 is out of bounds") !=
+              NULL);
+    ck_assert_uint_lt(strlen(error), sizeof error);
+}
+END_TEST
+
+/* ---- Files --------------------------------------------------------------- */
+
+START_TEST(file_modes)
+{
+    static const struct {
+        mode_t mode;
+        bool has_secret, good;
+    } table[] = {
+        {0600, true, true},  {0400, true, true},
+        {0640, true, true}, /* its group is the service's */
+        {0644, true, false}, {0604, true, false},
+        {0660, true, false}, /* who may write it may ask for the password */
+        {0644, false, true}, {0666, false, true},
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        write_file(file,
+                   table[i].has_secret ? BASE "smarthost_user = me\n"
+                                              "smarthost_password = " SECRET
+                                              "\n"
+                                       : BASE,
+                   table[i].mode);
+        bool good = settings_load(file, NULL, error);
+        ck_assert_msg(good == table[i].good, "row %zu: %s", i, error);
+        if (good)
+            continue;
+        ck_assert_msg(strstr(error, "conf line 4: smarthost_password: others "
+                                    "can read this file; chmod 600 it"),
+                      "%s", error);
+        ck_assert(strstr(error, "hunter2") == NULL);
+    }
+}
+END_TEST
+
+START_TEST(password_files)
+{
+    static const struct {
+        const char *content;
+        mode_t mode;
+        const char *password; /* NULL: refused */
+        const char *cure;
+    } table[] = {
+        {SECRET "\n", 0600, SECRET, ""},
+        {SECRET, 0400, SECRET, ""},
+        {SECRET "\r\nsecond line\n", 0600, SECRET, ""},
+        {"with blanks \n", 0600, "with blanks ", ""},
+        {SECRET "\n", 0644, NULL, "can be read by others; chmod 600 it"},
+        {SECRET "\n", 0602, NULL, "can be read by others; chmod 600 it"},
+        {SECRET "\x01\n", 0600, NULL, "holds a control character"},
+        {SECRET A_256 "\n", 0600, NULL, "too "}, /* "File too large" */
+        {"\n", 0600, NULL, "a login needs both smarthost_user and a password"},
+        {"", 0600, NULL, "a login needs both smarthost_user and a password"},
+    };
+    char text[256];
+    snprintf(text, sizeof text,
+             BASE "smarthost_user = me\nsmarthost_password_file = %s\n",
+             password_file);
+    for (size_t i = 0; i < COUNT(table); i++) {
+        write_file(password_file, table[i].content, table[i].mode);
+        bool good = load(text);
+        ck_assert_msg(good == (table[i].password != NULL), "row %zu: %s", i,
+                      error);
+        if (good)
+            ck_assert_str_eq(settings()->smarthost_password, table[i].password);
+        else
+            ck_assert_msg(strstr(error, table[i].cure) != NULL, "row %zu: %s",
+                          i, error);
+        ck_assert(strstr(error, "hunter2") == NULL);
+        ck_assert(strstr(printed(), "hunter2") == NULL);
+    }
+    unlink(password_file);
+    ck_assert(!load(text));
+    ck_assert_msg(strstr(error, "line 4: smarthost_password_file: cannot read"),
+                  "%s", error);
+}
+END_TEST
+
+START_TEST(longest_password)
+{
+    static const char *const ends[] = {"", "\n", "\r\n"};
+    char text[256], content[260];
+    snprintf(text, sizeof text,
+             BASE "smarthost_user = me\nsmarthost_password_file = %s\n",
+             password_file);
+    for (size_t i = 0; i < COUNT(ends); i++) {
+        memset(content, 'p', 255);
+        strcpy(content + 255, ends[i]);
+        write_file(password_file, content, 0600);
+        load_good(text);
+        ck_assert_uint_eq(strlen(settings()->smarthost_password), 255);
+    }
+}
+END_TEST
+
+START_TEST(files_that_are_none)
+{
+    static char big[20000];
+    ck_assert(!settings_load("/nonexistent/lanpost.conf", NULL, error));
+    ck_assert_str_eq(error, "cannot read /nonexistent/lanpost.conf: No such "
+                            "file or directory");
+    ck_assert(!settings_load(folder, NULL, error));
+    ck_assert(strstr(error, "Is a directory") != NULL);
+    memset(big, '#', sizeof big - 1);
+    write_file(file, big, 0600);
+    ck_assert(!settings_load(file, NULL, error));
+    ck_assert(strstr(error, "File too large") != NULL);
+}
+END_TEST
+
+START_TEST(load_from_a_file)
+{
+    write_file(file, BASE "hostname = from.file\n", 0600);
+    ck_assert_msg(settings_load(file, NULL, error), "%s", error);
+    ck_assert_str_eq(settings()->hostname, "from.file");
+    write_file(file, BASE "hostname = a\nhostname = b\n", 0600);
+    ck_assert(!settings_load(file, NULL, error));
+    ck_assert(strncmp(error, file, strlen(file)) == 0);
+    ck_assert_str_eq(settings()->hostname, "from.file"); /* F16 */
+}
+END_TEST
+
+/* ---- Printed ------------------------------------------------------------- */
+
+START_TEST(print_shows_origin_and_no_secret)
+{
+    load_good(BASE "expire_hours = 7\nsmarthost_user = me\n"
+                   "smarthost_password = " SECRET "\n");
+    const char *text = printed();
+    static const char *const fragments[] = {
+        "smarthost = smtp.example.net:587\n    # from the.conf line 1; ",
+        "expire_hours = 7\n    # from the.conf line 3; a message older than "
+        "this is given up (1 to 240 h)\n",
+        "smarthost_password = ********\n    # from the.conf line 5; ",
+        "log_level = info\n    # from the build; how much is logged (error "
+        "warn info debug)\n",
+        "listen = 0.0.0.0:25 [::]:25\n    # from the build; ",
+        "allow_from = 127.0.0.0/8 ::1/128 10.0.0.0/8 ",
+        "smarthost_tls = starttls\n",
+    };
+    for (size_t i = 0; i < COUNT(fragments); i++)
+        ck_assert_msg(strstr(text, fragments[i]) != NULL, "%s", fragments[i]);
+    ck_assert(strstr(text, "hunter2") == NULL);
+    load_good(BASE);
+    ck_assert(strstr(printed(), "smarthost_password = \n") != NULL);
+}
+END_TEST
+
+/* Its own output is a settings file that means the same. */
+START_TEST(print_is_a_settings_file)
+{
+    static char text[16384];
+    load_good(BASE "listen = 192.0.2.1:25 [2001:db8::1]:25\n"
+                   "allow_from = 10.0.0.0/8 fd00::/8 ::1\n"
+                   "smarthost_family = ipv6\nlog = syslog\n"
+                   "hostname = relay.example\nrecipients_max = 7\n");
+    struct settings before = *settings();
+    snprintf(text, sizeof text, "%s", printed());
+    load_good(text);
+    ck_assert_mem_eq(&before, settings(), sizeof before);
+}
+END_TEST
+
+START_TEST(wipe)
+{
+    static const struct settings nothing;
+    load_good(BASE "smarthost_user = me\nsmarthost_password = " SECRET "\n");
+    settings_wipe();
+    ck_assert_mem_eq(settings(), &nothing, sizeof nothing);
+    ck_assert_uint_gt(settings_memory_bytes(), sizeof nothing);
+}
+END_TEST
+
+Suite *suite_settings(void)
+{
+    Suite *s = suite_create("settings");
+    TCase *c = tcase_create("settings");
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, every_kind);
+    tcase_add_test(c, smarthosts);
+    tcase_add_test(c, refusals_name_file_line_key_and_cure);
+    tcase_add_test(c, nul_byte);
+    tcase_add_test(c, long_file_name);
+    tcase_add_test(c, file_modes);
+    tcase_add_test(c, password_files);
+    tcase_add_test(c, longest_password);
+    tcase_add_test(c, files_that_are_none);
+    tcase_add_test(c, load_from_a_file);
+    tcase_add_test(c, print_shows_origin_and_no_secret);
+    tcase_add_test(c, print_is_a_settings_file);
+    tcase_add_test(c, wipe);
+    suite_add_tcase(s, c);
+    return s;
+}
