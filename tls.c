@@ -88,6 +88,8 @@ struct tls {
     bool is_up;    /* handshake done and verified */
     bool name_is_proven;
     bool has_failed;
+    bool is_mute; /* nothing can be sent; what came may still be read */
+    unsigned generation;
     int fd;
     short wants;
     size_t unfinished; /* length of the write that met EAGAIN */
@@ -96,10 +98,19 @@ struct tls {
     mbedtls_ssl_context ssl;
 };
 
+#define TICKETS_PER_TURN 8 /* a flood of them must not hold the loop */
+
 static struct tls sessions[TLS_SESSIONS_MAX];
-static mbedtls_ssl_config config;
-static mbedtls_x509_crt authorities;
-static bool is_ready;
+
+/* Two, so that a reload can bring new authorities while sessions of the old
+ * ones live on. */
+static struct generation {
+    bool is_ready;
+    mbedtls_ssl_config config;
+    mbedtls_x509_crt authorities;
+} generations[2];
+static unsigned current;
+static bool is_ready; /* the current one is */
 
 /* Forward secrecy and AEAD only (RFC 9325 section 4.2). RSA certificates stay:
  * Microsoft 365 has no others. */
@@ -112,38 +123,72 @@ static const int suites[] = {
     MBEDTLS_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     0};
 
-bool tls_init(const char *ca_file, char why[TLS_WHY_BYTES])
+static bool is_in_use(unsigned generation)
 {
-    if (is_ready) {
-        mbedtls_ssl_config_free(&config);
-        mbedtls_x509_crt_free(&authorities);
-        is_ready = false;
-    }
-    mbedtls_x509_crt_init(&authorities);
-    mbedtls_ssl_config_init(&config);
-    int rc = MBEDTLS_ERR_SSL_INTERNAL_ERROR;
-    if (library_start())
-        rc = mbedtls_x509_crt_parse_file(&authorities, ca_file);
+    for (size_t i = 0; i < TLS_SESSIONS_MAX; i++)
+        if (sessions[i].is_taken && sessions[i].generation == generation)
+            return true;
+    return false;
+}
+
+static bool load_authorities(mbedtls_x509_crt *into, const char *file,
+                             char why[TLS_WHY_BYTES])
+{
+    int rc = mbedtls_x509_crt_parse_file(into, file);
     /* Positive: so many certificates could not be read, the others could. An
      * odd one in a bundle of a hundred is no reason not to start. */
-    if (rc < 0 || authorities.version == 0) {
-        char text[100];
+    if (rc >= 0 && into->version != 0)
+        return true;
+    char text[100] = "it holds no certificate";
+    if (rc < 0)
         mbedtls_strerror(rc, text, sizeof text);
-        snprintf(why, TLS_WHY_BYTES, "no authority can be read from it (%s)",
-                 rc < 0 ? text : "it holds no certificate");
+    snprintf(why, TLS_WHY_BYTES, "no authority can be read from %.160s (%s)",
+             file, text);
+    return false;
+}
+
+static void clear_generation(struct generation *g)
+{
+    if (g->is_ready) {
+        mbedtls_ssl_config_free(&g->config);
+        mbedtls_x509_crt_free(&g->authorities);
+    }
+    mbedtls_x509_crt_init(&g->authorities);
+    mbedtls_ssl_config_init(&g->config);
+    g->is_ready = true;
+}
+
+static bool set_up(struct generation *g)
+{
+    if (mbedtls_ssl_config_defaults(&g->config, MBEDTLS_SSL_IS_CLIENT,
+                                    MBEDTLS_SSL_TRANSPORT_STREAM,
+                                    MBEDTLS_SSL_PRESET_DEFAULT) != 0)
+        return false;
+    demand_version(&g->config);
+    mbedtls_ssl_conf_ciphersuites(&g->config, suites);
+    mbedtls_ssl_conf_authmode(&g->config, MBEDTLS_SSL_VERIFY_REQUIRED);
+    mbedtls_ssl_conf_ca_chain(&g->config, &g->authorities, NULL);
+    return true;
+}
+
+bool tls_init(const char *ca_file, char why[TLS_WHY_BYTES])
+{
+    unsigned next = 1 - current;
+    struct generation *g = &generations[next];
+    if (is_in_use(next)) {
+        snprintf(why, TLS_WHY_BYTES,
+                 "connections of the reload before the last are still busy; "
+                 "try again later");
         return false;
     }
-    rc = mbedtls_ssl_config_defaults(&config, MBEDTLS_SSL_IS_CLIENT,
-                                     MBEDTLS_SSL_TRANSPORT_STREAM,
-                                     MBEDTLS_SSL_PRESET_DEFAULT);
-    if (rc != 0) {
+    clear_generation(g);
+    if (!library_start() || !set_up(g)) {
         snprintf(why, TLS_WHY_BYTES, "the TLS library would not start");
         return false;
     }
-    demand_version(&config);
-    mbedtls_ssl_conf_ciphersuites(&config, suites);
-    mbedtls_ssl_conf_authmode(&config, MBEDTLS_SSL_VERIFY_REQUIRED);
-    mbedtls_ssl_conf_ca_chain(&config, &authorities, NULL);
+    if (!load_authorities(&g->authorities, ca_file, why))
+        return false;
+    current = next;
     is_ready = true;
     return true;
 }
@@ -153,8 +198,11 @@ bool tls_init(const char *ca_file, char why[TLS_WHY_BYTES])
 bool tls_name_covers(const void *pattern, size_t count, const char *host)
 {
     const char *p = pattern;
+    struct ip_address ip;
     if (memchr(p, '\0', count) != NULL)
         return false; /* "smtp.example.com\0.evil.net" */
+    if (ip_parse(host, &ip) || (count > 0 && p[count - 1] == '.'))
+        return false; /* "*.0.2.1" is no address, and "*.com." has two labels */
     if (count < 2 || p[0] != '*' || p[1] != '.')
         return bytes_equal_nocase(p, count, host);
     const char *dot = strchr(host, '.');
@@ -291,20 +339,20 @@ static const struct {
     int code;
     const char *text;
 } reasons[] = {
-    {MBEDTLS_ERR_SSL_CONN_EOF,                "the server hung up during the TLS handshake"},
+    {MBEDTLS_ERR_SSL_CONN_EOF, "the server hung up during the TLS handshake"},
     {MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE,
-     "the server refused the TLS handshake (too old a TLS version?)"                       },
+     "the server refused the TLS handshake (too old a TLS version?)"},
     {MBEDTLS_ERR_SSL_INVALID_RECORD,
-     "the server answered in clear where TLS was due (wrong port?)"                        },
-    {MBEDTLS_ERR_SSL_ALLOC_FAILED,            "no memory is left for TLS"                  },
-    {MBEDTLS_ERR_SSL_INVALID_MAC,             "the TLS connection was tampered with"       },
+     "the server answered in clear where TLS was due (wrong port?)"},
+    {MBEDTLS_ERR_SSL_ALLOC_FAILED, "no memory is left for TLS"},
+    {MBEDTLS_ERR_SSL_INVALID_MAC, "the TLS connection was tampered with"},
 #ifdef MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION
     {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION,
-     "the server knows no TLS 1.2 or later"                                                },
+     "the server knows no TLS 1.2 or later"},
 #endif
 #ifdef MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
     {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION,
-     "the server knows no TLS 1.2 or later"                                                },
+     "the server knows no TLS 1.2 or later"},
 #endif
 };
 
@@ -373,7 +421,8 @@ struct tls *tls_open(int fd, const char *name)
     struct ip_address ip;
     /* SNI names hosts, never addresses (RFC 6066 section 3). */
     const char *host = ip_parse(t->name, &ip) ? NULL : t->name;
-    if (mbedtls_ssl_setup(&t->ssl, &config) != 0 ||
+    t->generation = current;
+    if (mbedtls_ssl_setup(&t->ssl, &generations[current].config) != 0 ||
         mbedtls_ssl_set_hostname(&t->ssl, host) != 0) {
         tls_close(t);
         return NULL;
@@ -387,7 +436,7 @@ void tls_close(struct tls *t)
 {
     if (t == NULL)
         return;
-    if (t->is_up && !t->has_failed && t->unfinished == 0)
+    if (t->is_up && !t->has_failed && !t->is_mute && t->unfinished == 0)
         mbedtls_ssl_close_notify(&t->ssl);
     mbedtls_ssl_free(&t->ssl);
     bytes_wipe(t, sizeof *t);
@@ -412,53 +461,70 @@ short tls_wants(const struct tls *t)
     return t->wants;
 }
 
-static ssize_t refuse(struct tls *t, int rc)
+static ssize_t wait_or_fail(struct tls *t, int rc)
 {
+    if (is_ticket(rc))
+        t->wants = POLLIN;
     if (is_waiting(t, rc) || is_ticket(rc)) {
         errno = EAGAIN;
         return -1;
-    }
-    if (rc == 0 || rc == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY ||
-        rc == MBEDTLS_ERR_SSL_CONN_EOF) {
-        t->has_failed = true; /* no goodbye to one who is gone */
-        return 0;
     }
     set_failed(t, rc);
     errno = EIO;
     return -1;
 }
 
+static bool is_end(int rc)
+{
+    return rc == 0 || rc == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY ||
+           rc == MBEDTLS_ERR_SSL_CONN_EOF;
+}
+
 ssize_t tls_read(struct tls *t, void *data, size_t room)
 {
-    int rc;
+    int rc = 0;
     if (!t->is_up || t->has_failed) {
         errno = EIO;
         return -1;
     }
-    do
+    for (int i = 0; i < TICKETS_PER_TURN; i++) {
         rc = mbedtls_ssl_read(&t->ssl, data, room);
-    while (is_ticket(rc));
-    return rc > 0 ? rc : refuse(t, rc);
+        if (!is_ticket(rc))
+            break;
+    }
+    if (rc > 0)
+        return rc;
+    if (!is_end(rc))
+        return wait_or_fail(t, rc);
+    t->is_mute = true; /* no goodbye to one who is gone */
+    return 0;
 }
 
+/* A smarthost that refuses in mid-message and hangs up breaks our writes, and
+ * its refusal is still to be read: a write that fails for want of a peer ends
+ * the writing only. */
 ssize_t tls_write(struct tls *t, const void *data, size_t count)
 {
-    if (!t->is_up || t->has_failed) {
+    if (!t->is_up || t->has_failed || t->is_mute) {
+        give_why(t, "the connection was closed");
         errno = EIO;
         return -1;
     }
     if (t->unfinished > 0)
         count = t->unfinished;
     int rc = mbedtls_ssl_write(&t->ssl, data, count);
-    if (rc >= 0) {
-        t->unfinished = 0;
+    t->unfinished = 0;
+    if (rc > 0)
         return rc;
-    }
-    ssize_t result = refuse(t, rc);
-    t->unfinished = result < 0 && errno == EAGAIN ? count : 0;
-    if (result == 0)
+    if (is_end(rc)) {
+        t->is_mute = true;
+        give_why(t, "the connection was closed");
         errno = EIO;
-    return -1;
+        return -1;
+    }
+    ssize_t result = wait_or_fail(t, rc);
+    t->unfinished = errno == EAGAIN ? count : 0;
+    return result;
 }
 
 bool tls_has_pending(const struct tls *t)
@@ -484,7 +550,7 @@ const char *tls_library(void)
 
 size_t tls_memory_bytes(void)
 {
-    return sizeof sessions + sizeof config + sizeof authorities;
+    return sizeof sessions + sizeof generations;
 }
 
 /* Two record buffers and the handshake at its peak, as measured with the
