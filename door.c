@@ -44,38 +44,48 @@ static int bind_one(const struct ip_endpoint *at)
     return -1;
 }
 
-/* The port that was bound: 0 cannot be set, but a stand-in can. */
-static bool open_one(struct listener *l, const struct ip_endpoint *at,
-                     bool is_preset)
+enum opened {
+    OPEN_FAILED,
+    OPEN_NEEDLESS, /* the system lacks the family, and nobody asked for it */
+    OPEN_GOOD
+};
+
+static enum opened open_one(struct listener *l, const struct ip_endpoint *at,
+                            bool is_preset)
 {
     char text[IP_ENDPOINT_BYTES];
     l->at = *at;
     l->fd = bind_one(&l->at);
     if (l->fd < 0 && errno == EACCES && is_preset) {
-        l->at.port = 2525;
+        l->at.port = 2525; /* no right to port 25 */
         l->fd = bind_one(&l->at);
     }
     ip_format_endpoint(&l->at, text);
-    if (l->fd < 0) {
-        log_line(LOG_AT_ERROR, "in", "listen=%s failed why=\"%s\"%s", text,
-                 strerror(errno),
-                 errno == EACCES ? " advice=\"ports below 1024 need root, or "
-                                   "CAP_NET_BIND_SERVICE\""
-                                 : "");
-        return false;
+    l->is_open = l->fd >= 0;
+    if (l->is_open) {
+        log_line(LOG_AT_INFO, "in", "listen=%s bound", text);
+        return OPEN_GOOD;
     }
-    l->is_open = true;
-    log_line(LOG_AT_INFO, "in", "listen=%s bound", text);
-    return true;
+    if (is_preset && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
+        return OPEN_NEEDLESS;
+    log_line(LOG_AT_ERROR, "in", "listen=%s failed why=\"%s\"%s", text,
+             strerror(errno),
+             errno == EACCES ? " advice=\"ports below 1024 need root, or "
+                               "CAP_NET_BIND_SERVICE\""
+                             : "");
+    return OPEN_FAILED;
 }
 
 bool door_open(const struct ip_endpoint *endpoints, unsigned count,
                bool is_preset)
 {
-    unsigned bound = 0;
-    for (unsigned i = 0; i < count && i < LISTENERS_MAX; i++)
-        bound += open_one(&listeners[i], &endpoints[i], is_preset);
-    return bound == count || (bound > 0 && is_preset);
+    unsigned good = 0, failed = 0;
+    for (unsigned i = 0; i < count && i < LISTENERS_MAX; i++) {
+        enum opened opened = open_one(&listeners[i], &endpoints[i], is_preset);
+        good += opened == OPEN_GOOD;
+        failed += opened == OPEN_FAILED;
+    }
+    return good > 0 && failed == 0;
 }
 
 void door_close(void)
