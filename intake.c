@@ -67,8 +67,7 @@ static size_t take_across(struct intake *t, const uint8_t *in)
     return used;
 }
 
-static size_t take_some(struct intake *t, const uint8_t *in, size_t count,
-                        uint64_t max_bytes)
+static size_t take_some(struct intake *t, const uint8_t *in, size_t count)
 {
     size_t room, written;
     uint8_t *at = queue_tail(t->id, QUEUE_BODY, &room);
@@ -80,8 +79,6 @@ static size_t take_some(struct intake *t, const uint8_t *in, size_t count,
         return take_across(t, in);
     size_t used = dot_receive(&t->dot, in, count, at, room, &written);
     note(t, at, written);
-    if (t->bytes > max_bytes)
-        spoil(t, INTAKE_TOO_BIG);
     return used;
 }
 
@@ -102,9 +99,10 @@ size_t intake_take(struct intake *t, const uint8_t *in, size_t count,
 {
     size_t done = 0;
     while (done < count && !intake_is_over(t)) {
-        size_t used = t->fault
-                          ? throw_away(t, in + done, count - done)
-                          : take_some(t, in + done, count - done, max_bytes);
+        size_t used = t->fault ? throw_away(t, in + done, count - done)
+                               : take_some(t, in + done, count - done);
+        if (t->fault == INTAKE_GOOD && t->bytes > max_bytes)
+            spoil(t, INTAKE_TOO_BIG);
         done += used;
         t->wire_bytes += used;
     }
@@ -148,7 +146,7 @@ enum intake_fault intake_end(struct intake *t, struct message_origin *origin,
 
 void intake_cancel(struct intake *t)
 {
-    if (t->id != QUEUE_NONE && queue_fate(t->id) == QUEUE_UNKNOWN)
+    if (t->id != QUEUE_NONE && queue_fate(t->id) == QUEUE_WRITING)
         queue_drop(t->id);
     memset(t, 0, sizeof *t);
 }
