@@ -20,6 +20,7 @@
 #include "settings.h"
 
 #define REPLY_ROOM 1024 /* the longest reply, with a line to spare */
+#define VERB_BYTES 13
 
 #define S(state) (1u << (state))
 #define S_ANY    (~0u)
@@ -30,7 +31,7 @@ static bool is_stopping;
 /* ---- Replies ------------------------------------------------------------- */
 
 static const char R_DONE[] = "250 2.0.0 Ok";
-static const char R_SENDER_DONE[] = "250 2.1.0 Sender ok";
+static const char R_SENDER_OK[] = "250 2.1.0 Sender ok";
 static const char R_RECIPIENT_OK[] = "250 2.1.5 Recipient ok";
 static const char R_GO_AHEAD[] = "354 End data with <CRLF>.<CRLF>";
 static const char R_BYE[] = "221 2.0.0 Bye";
@@ -64,14 +65,15 @@ static const char R_TOO_MANY[] = "452 4.5.3 Too many recipients";
 static const char R_FULL[] = "452 4.3.1 Queue full, try again later";
 static const char R_TOO_BIG[] = "552 5.3.4 Message too large";
 static const char R_LOOP[] = "554 5.4.6 Too many hops: this mail is in a loop";
-static const char R_LOST[] = "451 4.3.0 The message was lost, send it again";
 static const char R_NAMES[] = "554 5.6.0 Its names are too long to be handled";
 static const char R_FOREIGN[] = "421 4.7.0 This is a mail server";
 static const char R_ERRORS[] = "421 4.7.0 Too many errors";
 static const char R_JUNK[] = "421 4.7.0 Too many commands without a message";
 static const char R_LATE[] = "421 4.4.2 Waited too long";
 static const char R_SLOW[] = "421 4.4.2 The message comes too slowly";
+static const char R_STOPPED[] = "451 4.3.2 Shutting down, send it again";
 static const char R_STOPPING[] = "421 4.3.2 Shutting down";
+
 const char *session_client(const struct session *c)
 {
     static char text[IP_TEXT_BYTES];
@@ -244,7 +246,7 @@ static void act_mail(struct session *c, const char *arg, int64_t now_ms)
         tell_full(c);
         return;
     }
-    say(c, R_SENDER_DONE);
+    say(c, R_SENDER_OK);
     enter(c, SESSION_MAIL, now_ms);
 }
 
@@ -365,6 +367,7 @@ static void act_starttls(struct session *c, const char *arg, int64_t now_ms)
 static void act_auth(struct session *c, const char *arg, int64_t now_ms)
 {
     (void)arg, (void)now_ms;
+    c->has_tried_auth = true;
     refuse(c, R_NO_AUTH, "AUTH");
 }
 
@@ -425,10 +428,28 @@ static void refuse_order(struct session *c, const struct verb *v,
 {
     if (c->state == SESSION_HELO)
         refuse(c, R_HELO_FIRST, line);
+    else if (v->act == act_data && c->has_told_full)
+        say(c, R_FULL); /* as were its recipients: later, not never */
     else if (v->act == act_data && c->state == SESSION_MAIL && c->errors > 0)
         refuse(c, R_NO_RECIPIENT, line);
     else
         refuse(c, v->refusal, line);
+}
+
+/* A device that did not read our 502 to AUTH sends its password next, and
+ * one that was never understood may send anything: of a line that is no
+ * command only what looks like a verb is logged. */
+static void refuse_line(struct session *c, const char *reply, const char *line)
+{
+    char verb[VERB_BYTES] = "(hidden)";
+    size_t letters = strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "abcdefghijklmnopqrstuvwxyz");
+    if (!c->has_tried_auth && letters == strcspn(line, " \t") &&
+        letters < sizeof verb) {
+        memcpy(verb, line, letters);
+        verb[letters] = '\0';
+    }
+    refuse(c, reply, verb);
 }
 
 static bool has_control(const char *line, size_t length)
@@ -445,9 +466,10 @@ static void act_on_command(struct session *c, char *line, size_t length,
 {
     c->since_ms = now_ms;
     if (has_control(line, length)) {
-        refuse(c, R_CONTROL, line);
+        refuse_line(c, R_CONTROL, line);
         return;
     }
+    line += strspn(line, " \t");
     size_t word = strcspn(line, " \t");
     const char *arg = line + word + strspn(line + word, " \t");
     const struct verb *v = find_verb(line, word);
@@ -456,7 +478,7 @@ static void act_on_command(struct session *c, char *line, size_t length,
         log_refusal(c, "it speaks another protocol than SMTP", NULL);
         hang_up(c, R_FOREIGN, now_ms);
     } else if (v == NULL) {
-        refuse(c, R_UNKNOWN, line);
+        refuse_line(c, R_UNKNOWN, line);
     } else if (!(v->states & S(c->state))) {
         refuse_order(c, v, line);
     } else {
@@ -532,12 +554,13 @@ static void log_accepted(const struct session *c)
     char helo[64], from[128];
     log_line(LOG_AT_INFO, "in",
              "id=%08X client=%s helo=\"%s\" from=<%s> rcpt=%u bytes=%llu "
-             "tls=- auth=- accepted ack=queued",
+             "tls=- auth=-%s accepted ack=queued",
              (unsigned)c->t.id, session_client(c),
              log_clean(helo, sizeof helo, c->helo, strlen(c->helo)),
              log_clean(from, sizeof from, c->t.reverse_path,
                        strlen(c->t.reverse_path)),
-             c->t.recipients, (unsigned long long)c->t.bytes);
+             c->t.recipients, (unsigned long long)c->t.bytes,
+             c->t.dot.has_bare_line_ends ? " repaired=line-ends" : "");
 }
 
 static void refuse_message(struct session *c, const char *reply, int64_t now_ms)
@@ -553,6 +576,12 @@ static void refuse_message(struct session *c, const char *reply, int64_t now_ms)
 
 static void finish_body(struct session *c, int64_t now_ms)
 {
+    if (is_stopping) { /* the device still has it: that is the better place */
+        log_refusal(c, "lanpost stops before it could pass the message on",
+                    NULL);
+        hang_up(c, R_STOPPED, now_ms);
+        return;
+    }
     static const char *const replies[] = {[INTAKE_FULL] = R_FULL,
                                           [INTAKE_TOO_BIG] = R_TOO_BIG,
                                           [INTAKE_LOOP] = R_LOOP,
@@ -580,16 +609,16 @@ static void take_body(struct session *c, int64_t now_ms)
 /* The message is the queue's now; so is the word on what may be promised. */
 static void take_verdict(struct session *c, int64_t now_ms)
 {
-    if (queue_fate(c->t.id) == QUEUE_HELD) {
-        buf_format(&c->link.out, "250 2.0.0 Queued in memory as %08X\r\n",
-                   (unsigned)c->t.id);
-        log_accepted(c);
-        c->junk = 0;
-    } else {
-        say(c, R_LOST);
-    }
+    bool is_over = queue_fate(c->t.id) == QUEUE_OVER; /* it was quick */
+    buf_format(&c->link.out, "250 2.0.0 %s as %08X\r\n",
+               is_over ? "Passed on" : "Queued in memory", (unsigned)c->t.id);
+    log_accepted(c);
+    c->junk = c->errors = 0;
+    c->progress_ms = now_ms;
     end_transaction(c);
-    enter(c, is_stopping ? SESSION_BYE : SESSION_READY, now_ms);
+    enter(c, SESSION_READY, now_ms);
+    if (is_stopping)
+        hang_up(c, R_STOPPING, now_ms);
 }
 
 /* ---- A session's turn ---------------------------------------------------- */
@@ -605,15 +634,22 @@ bool session_wants_input(const struct session *c)
            (c->state != SESSION_VERDICT && has_room_to_answer(c));
 }
 
+/* Refused too often, or idle talk for too long: its 421 is due. */
+static bool has_had_enough(const struct session *c)
+{
+    return c->errors > CLIENT_ERRORS_MAX || c->junk > CLIENT_JUNK_MAX;
+}
+
 bool session_has_work(const struct session *c)
 {
     size_t length, whole;
     if (c->state == SESSION_BYE || !has_room_to_answer(c))
         return false;
-    return c->state == SESSION_VERDICT ||
-           (c->state == SESSION_BODY
-                ? buf_len(&c->link.in) > 0
-                : buf_line(&c->link.in, &length, &whole) != 0);
+    if (c->state == SESSION_VERDICT)
+        return true;
+    if (c->state == SESSION_BODY)
+        return buf_len(&c->link.in) > 0;
+    return has_had_enough(c) || buf_line(&c->link.in, &length, &whole) != NULL;
 }
 
 /* One command, one stretch of body or one verdict. False: nothing to do. */
@@ -630,7 +666,7 @@ bool session_act(struct session *c, int64_t now_ms)
         take_body(c, now_ms);
         return has_bytes;
     }
-    if (c->errors > CLIENT_ERRORS_MAX || c->junk > CLIENT_JUNK_MAX) {
+    if (has_had_enough(c)) {
         const char *reply = c->errors > CLIENT_ERRORS_MAX ? R_ERRORS : R_JUNK;
         log_refusal(c, reply + 10, NULL); /* behind "421 4.7.0 " */
         hang_up(c, reply, now_ms);
@@ -667,6 +703,7 @@ void session_start(struct session *c, int fd, const struct ip_endpoint *client,
     link_open(&c->link, fd, false, c->in, sizeof c->in, c->out, sizeof c->out);
     c->client = *client;
     c->is_allowed = is_allowed(&client->address);
+    c->progress_ms = now_ms;
     enter(c, SESSION_HELO, now_ms);
     buf_format(&c->link.out, "220 %s ESMTP lanpost\r\n", hostname);
 }

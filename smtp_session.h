@@ -32,12 +32,14 @@ struct session {
     bool is_allowed;
     bool is_esmtp;
     bool is_skipping_line; /* until the end of a line that is too long */
+    bool has_tried_auth;   /* what follows may be a password */
     bool has_told_refusal;
     bool has_told_full;    /* one log line for a thousand recipients */
     bool has_said_goodbye; /* our side of the connection is shut */
     char helo[256];
     unsigned errors, junk;
     int64_t since_ms;      /* of the state, or of the last command */
+    int64_t progress_ms;   /* of the start, or of the last message taken */
     int64_t data_since_ms; /* of DATA */
     struct intake t;       /* the message under way */
     struct link link;
