@@ -1,9 +1,8 @@
 /* See smtp_in.h.
  *
  * The pool of sessions: who gets a slot, when it acts, when its time is over.
- * Nothing is stored that
- * can be computed: what a session waits for, and its deadline, follow from its
- * state each turn. */
+ * Nothing is stored that can be computed: what a session waits for, and its
+ * deadline, follow from its state each turn. */
 #include "smtp_in.h"
 
 #include <fcntl.h>
@@ -53,22 +52,38 @@ static bool is_crowded(void)
 
 /* In DATA a device has what it sent as credit: the time in which so many
  * bytes must have come at the least rate. A scanner may pause between pages;
- * a byte a second is no scanner. Deadlines follow commands and whole messages,
- * never single bytes, or a slow drip would live for ever. */
+ * a byte a second is no scanner. */
+static int64_t merit_ms(const struct session *c)
+{
+    if (c->state != SESSION_BODY)
+        return c->since_ms;
+    return c->data_since_ms +
+           (int64_t)(c->t.wire_bytes * 1000 / CLIENT_RATE_BYTES);
+}
+
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+/* Deadlines follow commands and whole messages, never single bytes, or a slow
+ * drip would live for ever; and even commands without end end. */
 static int64_t deadline_of(const struct session *c, bool crowded)
 {
     int64_t idle_s =
         crowded ? CLIENT_IDLE_CROWDED_SECONDS : CLIENT_IDLE_SECONDS;
-    if (c->state == SESSION_BYE)
-        return c->since_ms + BYE_MS;
-    if (c->state != SESSION_BODY)
-        return c->since_ms + idle_s * 1000;
+    int64_t patience_s =
+        crowded ? CLIENT_PATIENCE_CROWDED_SECONDS : CLIENT_PATIENCE_SECONDS;
     int64_t grace_s =
         crowded ? CLIENT_RATE_GRACE_CROWDED_SECONDS : CLIENT_RATE_GRACE_SECONDS;
-    int64_t credit_ms = (int64_t)(c->t.wire_bytes * 1000 / CLIENT_RATE_BYTES);
-    int64_t last_ms = CLIENT_MESSAGE_SECONDS * (int64_t)1000;
-    int64_t rate_ms = grace_s * 1000 + credit_ms;
-    return c->data_since_ms + (rate_ms < last_ms ? rate_ms : last_ms);
+    if (c->state == SESSION_BYE)
+        return c->since_ms + BYE_MS;
+    if (c->state == SESSION_BODY)
+        return earlier(merit_ms(c) + grace_s * 1000,
+                       c->data_since_ms +
+                           CLIENT_MESSAGE_SECONDS * (int64_t)1000);
+    return earlier(merit_ms(c) + idle_s * 1000,
+                   c->progress_ms + patience_s * 1000);
 }
 
 /* The last reply must not die of a reset: a socket closed with unread bytes
@@ -149,15 +164,50 @@ static void turn_away(int fd, const struct ip_endpoint *client,
              reply + 10, clients_taken());
 }
 
+/* Reading to the end of one who has his last reply is a courtesy, and gives
+ * way when slots are short: a device that reconnects in the very turn of its
+ * QUIT would else count twice. */
+static void end_goodbyes(void)
+{
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (sessions[i].state == SESSION_BYE && sessions[i].has_said_goodbye)
+            session_vacate(&sessions[i]);
+}
+
+/* No slot is left: the one who has been lazy for longest makes room, if that
+ * was long enough for him not to be at work. */
+static void evict_laziest(int64_t now_ms)
+{
+    struct session *laziest = NULL;
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (sessions[i].state < SESSION_VERDICT &&
+            (laziest == NULL || merit_ms(&sessions[i]) < merit_ms(laziest)))
+            laziest = &sessions[i];
+    if (laziest == NULL ||
+        now_ms - merit_ms(laziest) < CLIENT_EVICT_SECONDS * (int64_t)1000)
+        return;
+    session_end(laziest, SESSION_ENDS_LATE, now_ms);
+    link_flush(&laziest->link);
+    session_vacate(laziest);
+}
+
+static bool is_address_full(const struct ip_address *address)
+{
+    return clients_from(address) >= (unsigned)settings()->clients_per_address;
+}
+
 void smtp_in_adopt(int fd, const struct ip_endpoint *client, int64_t now_ms)
 {
-    struct session *c = vacant_slot();
     int on = 1;
-    if (clients_from(&client->address) >=
-        (unsigned)settings()->clients_per_address) {
+    if (vacant_slot() == NULL || is_address_full(&client->address))
+        end_goodbyes();
+    if (is_address_full(&client->address)) {
         turn_away(fd, client, R_YOURS_FULL, now_ms);
         return;
     }
+    if (vacant_slot() == NULL)
+        evict_laziest(now_ms);
+    struct session *c = vacant_slot();
     if (c == NULL) {
         turn_away(fd, client, R_HOUSE_FULL, now_ms);
         return;
@@ -208,6 +258,7 @@ void smtp_in_drain(int64_t now_ms)
             sessions[i].state == SESSION_READY) {
             session_end(&sessions[i], SESSION_ENDS_STOPPING, now_ms);
             link_flush(&sessions[i].link);
+            say_goodbye(&sessions[i]);
         }
 }
 
