@@ -25,6 +25,8 @@ static struct {
     struct ip_address addresses[DNS_ADDRESSES_MAX];
     unsigned count, next; /* of this round; next == count: a new one is due */
     struct ip_address good;
+    unsigned ready;  /* connections */
+    bool is_crowded; /* the smarthost takes no more of them */
 } route;
 
 void route_init(void)
@@ -35,8 +37,10 @@ void route_init(void)
 
 void route_renew(void)
 {
+    unsigned ready = route.ready;
     dns_forget(route.ticket);
     route_init();
+    route.ready = ready;
 }
 
 const char *route_smarthost(void)
@@ -53,6 +57,11 @@ bool route_is_open(int64_t now_ms)
     if (route.is_resting && now_ms >= route.until_ms)
         route.is_resting = false;
     return !route.is_resting;
+}
+
+bool route_takes_more(int64_t now_ms)
+{
+    return route_is_open(now_ms) && !route.is_crowded;
 }
 
 int64_t route_wake_ms(void)
@@ -87,6 +96,13 @@ void route_address_failed(const struct ip_endpoint *at, const char *why,
     char text[IP_ENDPOINT_BYTES], whole[512];
     snprintf(whole, sizeof whole, "%s: %.400s", ip_format_endpoint(at, text),
              why);
+    if (route.ready > 0) {
+        route.is_crowded = true;
+        route.next = route.count = 0;
+        log_line(LOG_AT_INFO, "out", "connections=%u enough why=\"%s\"",
+                 route.ready, whole);
+        return;
+    }
     if (route.next >= route.count) {
         route_failed(0, whole, now_ms);
         return;
@@ -95,16 +111,27 @@ void route_address_failed(const struct ip_endpoint *at, const char *why,
              route.count - route.next);
 }
 
-void route_worked(const struct ip_endpoint *at)
+void route_ready(const struct ip_endpoint *at)
 {
-    char text[IP_ENDPOINT_BYTES];
-    if (route.failing_since_ms != 0)
-        log_line(LOG_AT_INFO, "out", "route=up smarthost=%s at=%s",
-                 route_smarthost(), ip_format_endpoint(at, text));
-    route.failing_since_ms = 0;
-    route.is_resting = false;
+    route.ready++;
     route.good = at->address;
     route.next = route.count = 0;
+}
+
+void route_left(void)
+{
+    route.ready--;
+    if (route.ready == 0)
+        route.is_crowded = false;
+}
+
+void route_proved(void)
+{
+    if (route.failing_since_ms != 0)
+        log_line(LOG_AT_INFO, "out", "route=up smarthost=%s",
+                 route_smarthost());
+    route.failing_since_ms = 0;
+    route.is_resting = false;
 }
 
 static bool family_is_wanted(const struct ip_address *a)

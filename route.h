@@ -17,6 +17,9 @@ void route_init(void);
 /* False while the route rests. */
 bool route_is_open(int64_t now_ms);
 
+/* True when a further connection may be tried. */
+bool route_takes_more(int64_t now_ms);
+
 /* From when on it can be asked for an address: 0: now. While a question is
  * out, dns does the waking. */
 #define ROUTE_WAKES_ITSELF INT64_MAX
@@ -26,8 +29,14 @@ int64_t route_wake_ms(void);
  * False: none yet (the name is being asked for, or the route rests). */
 bool route_next(struct ip_endpoint *at, bool *is_last, int64_t now_ms);
 
-/* What became of it. worked: somebody there took our login. */
-void route_worked(const struct ip_endpoint *at);
+/* What became of it. ready: somebody there took our login; left: that
+ * connection has ended; proved: a message got its verdict, so the route is
+ * good. A further connection that fails while another is ready is no fault of
+ * the route: the smarthost takes no more of them, and none is tried until the
+ * ready ones have ended. */
+void route_ready(const struct ip_endpoint *at);
+void route_left(void);
+void route_proved(void);
 void route_address_failed(const struct ip_endpoint *at, const char *why,
                           int64_t now_ms);
 
