@@ -31,8 +31,12 @@
 #include "route.h"
 #include "settings.h"
 
-#define CHALLENGES_MAX 4                 /* 334s of one login */
-#define COMMAND_ROOM   (PATH_BYTES + 64) /* the longest command, with CRLF */
+#define CHALLENGES_MAX   4                 /* 334s of one login */
+#define COMMAND_ROOM     (PATH_BYTES + 64) /* the longest command, with CRLF */
+#define FLUSHES_PER_TURN 16
+
+static const char R_OUT_OF_STEP[] =
+    "the smarthost is out of step: it replies unasked";
 
 static const char *hostname;
 
@@ -50,6 +54,8 @@ static void give_back(struct courier *c, int64_t due_ms)
 
 static void drop(struct courier *c)
 {
+    if (c->is_ready)
+        route_left();
     link_close(&c->link);
     memset(c, 0, sizeof *c);
 }
@@ -69,8 +75,7 @@ static enum queue_verdict verdict_of(const struct reply *r)
 static void lose_message(struct courier *c, const char *why, int64_t now_ms)
 {
     char text[TLS_WHY_BYTES + 40];
-    bool has_dot_left = c->state == COURIER_DOT && !c->is_out_of_step &&
-                        buf_len(&c->link.out) == 0;
+    bool has_dot_left = c->d.has_sent_dot && buf_len(&c->link.out) == 0;
     if (!c->d.has_reply && c->messages > 0) {
         log_line(LOG_AT_INFO, "out",
                  "id=%08X host=%s why=\"%s\" again=\"on a fresh connection\"",
@@ -78,12 +83,13 @@ static void lose_message(struct courier *c, const char *why, int64_t now_ms)
         give_back(c, now_ms);
         return;
     }
+    snprintf(text, sizeof text, "%s%s", why,
+             has_dot_left && c->d.accepted > 0 ? " (may arrive twice)" : "");
     if (c->d.is_mail_refused)
         fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(&c->d.refusal),
                         c->d.refusal.text, now_ms);
-    snprintf(text, sizeof text, "%s%s", why,
-             has_dot_left && c->d.accepted > 0 ? " (may arrive twice)" : "");
-    fate_settle_all(c->d.id, QUEUE_OPEN, QUEUE_OPEN, text, now_ms);
+    else
+        fate_settle_all(c->d.id, QUEUE_OPEN, QUEUE_OPEN, text, now_ms);
     give_back(c, fate_next_try_ms(c->d.id, now_ms));
 }
 
@@ -93,7 +99,9 @@ static void stumble(struct courier *c, const char *why, int64_t now_ms)
 {
     char clean[TLS_WHY_BYTES];
     struct ip_endpoint at = c->at;
-    bool is_set_up = c->state >= COURIER_IDLE;
+    /* Ended behind the login, before any message: were that not the
+     * address's fault, we would log in again at once, for ever. */
+    bool is_set_up = c->state > COURIER_IDLE || c->messages > 0;
     log_clean(clean, sizeof clean, why, strlen(why));
     if (c->d.id != QUEUE_NONE)
         lose_message(c, clean, now_ms);
@@ -125,6 +133,7 @@ static void send_ehlo(struct courier *c)
 
 static void send_helo(struct courier *c)
 {
+    c->features = 0; /* a refused EHLO offers nothing */
     buf_format(&c->link.out, "HELO %s\r\n", hostname);
 }
 
@@ -175,6 +184,7 @@ static void send_pipeline(struct courier *c)
     while (!d->has_sent_data && buf_room(&c->link.out) > COMMAND_ROOM) {
         if (next_open(d->id, &d->announced)) {
             send_rcpt(c, &d->announced);
+            d->replies_due++;
         } else {
             buf_puts(&c->link.out, "DATA\r\n");
             d->has_sent_data = true;
@@ -231,6 +241,7 @@ static bool send_body(struct courier *c)
 static void send_dot(struct courier *c)
 {
     buf_puts(&c->link.out, dot_end(&c->d.dot));
+    c->d.has_sent_dot = true;
 }
 
 static void send_rset(struct courier *c)
@@ -270,10 +281,13 @@ static const struct {
 
 static void wait_anew(struct courier *c, int64_t now_ms)
 {
-    int64_t wait_ms = entering[c->state].wait_seconds * (int64_t)1000;
-    if (c->state == COURIER_CONNECT)
-        wait_ms = c->connect_ms;
-    c->link.deadline_ms = now_ms + wait_ms;
+    int64_t seconds = entering[c->state].wait_seconds;
+    /* While another address is left, this one must not keep all waiting. */
+    if (c->state == COURIER_CONNECT && !c->is_last)
+        seconds = CONNECT_NEXT_SECONDS;
+    else if (c->state < COURIER_IDLE && !c->is_last)
+        seconds = seconds < SETUP_NEXT_SECONDS ? seconds : SETUP_NEXT_SECONDS;
+    c->link.deadline_ms = now_ms + seconds * 1000;
     /* A smarthost that takes a byte a minute makes progress for ever. */
     int64_t last_ms = c->d.began_ms + TRANSACTION_SECONDS * (int64_t)1000;
     if (c->d.id != QUEUE_NONE && c->link.deadline_ms > last_ms)
@@ -305,7 +319,14 @@ static void enter(struct courier *c, enum courier_state state, int64_t now_ms)
 static void finish(struct courier *c, bool needs_reset, int64_t now_ms)
 {
     bool is_closing = c->reply.code == 421; /* RFC 5321 section 3.8 */
+    if (is_closing && c->messages == 0) {
+        /* Not even one message over a fresh connection: that is no fault of
+         * the message, and the next would fare no better. */
+        end_route(c, 0, "the smarthost is too busy", c->reply.text, now_ms);
+        return;
+    }
     give_back(c, fate_next_try_ms(c->d.id, now_ms));
+    route_proved();
     c->messages++;
     if (is_closing)
         drop(c);
@@ -337,10 +358,12 @@ static void on_greeting(struct courier *c, int64_t now_ms)
 static void be_ready(struct courier *c, int64_t now_ms)
 {
     char at[IP_ENDPOINT_BYTES];
-    route_worked(&c->at);
-    log_line(LOG_AT_DEBUG, "out", "host=%s at=%s tls=%s ready",
+    c->is_ready = true;
+    route_ready(&c->at);
+    log_line(LOG_AT_DEBUG, "out", "host=%s at=%s tls=%s auth=%s ready",
              route_smarthost(), ip_format_endpoint(&c->at, at),
-             c->is_secure ? tls_version(c->link.tls) : "-");
+             c->is_secure ? tls_version(c->link.tls) : "-",
+             sasl_name(c->sasl.mechanism));
     enter(c, COURIER_IDLE, now_ms);
 }
 
@@ -433,17 +456,35 @@ static void ask_next_recipient(struct courier *c, int64_t now_ms)
 
 /* Replies that speak of us, not of the mail: a login is missing, or was
  * withdrawn. They hold the queue and bounce nothing. */
-static bool is_about_login(const struct reply *r)
+static bool is_about_login(struct courier *c, int64_t now_ms)
 {
-    return r->code == 530 || r->code == 534 || r->code == 535 || r->code == 538;
+    int code = c->reply.code;
+    if (c->d.is_mail_refused ||
+        (code != 530 && code != 534 && code != 535 && code != 538))
+        return false;
+    end_route(c, ROUTE_AUTH_SECONDS, "the smarthost wants a login first",
+              c->reply.text, now_ms);
+    return true;
+}
+
+/* 421 in mid-transaction: whatever was still to come will not. */
+static void be_turned_away(struct courier *c, int64_t now_ms)
+{
+    const struct reply *r = c->d.is_mail_refused ? &c->d.refusal : &c->reply;
+    fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(r), r->text, now_ms);
+    finish(c, false, now_ms);
 }
 
 static void on_mail(struct courier *c, int64_t now_ms)
 {
     bool is_good = reply_class(&c->reply) == 2;
-    if (is_about_login(&c->reply)) {
-        end_route(c, ROUTE_AUTH_SECONDS, "the smarthost wants a login first",
-                  c->reply.text, now_ms);
+    if (is_about_login(c, now_ms))
+        return;
+    if (c->reply.code == 421 && c->messages > 0) {
+        c->d.has_reply = false; /* its fill of one connection: as if closed */
+        stumble(c, c->reply.text, now_ms);
+    } else if (c->reply.code == 421) {
+        be_turned_away(c, now_ms);
     } else if (!is_good && !is_pipelining(c)) {
         fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(&c->reply),
                         c->reply.text, now_ms);
@@ -464,9 +505,14 @@ static void on_rcpt(struct courier *c, int64_t now_ms)
      * 4.5.3.1.10. */
     enum queue_verdict verdict =
         c->reply.code == 552 ? QUEUE_OPEN : verdict_of(&c->reply);
-    if (is_about_login(&c->reply) && !c->d.is_mail_refused) {
-        end_route(c, ROUTE_AUTH_SECONDS, "the smarthost wants a login first",
-                  c->reply.text, now_ms);
+    if (is_about_login(c, now_ms))
+        return;
+    if (c->reply.code == 421) {
+        be_turned_away(c, now_ms);
+        return;
+    }
+    if (is_pipelining(c) && c->d.replies_due-- == 0) {
+        c->is_out_of_step = true; /* its RCPT has not even left */
         return;
     }
     if (!c->d.is_mail_refused && is_good) {
@@ -486,6 +532,16 @@ static void settle_taken(struct courier *c, int64_t now_ms)
 
 static void on_data(struct courier *c, int64_t now_ms)
 {
+    if (is_about_login(c, now_ms))
+        return;
+    if (c->reply.code == 421) {
+        be_turned_away(c, now_ms);
+        return;
+    }
+    if (is_pipelining(c) && !c->d.has_sent_data) {
+        c->is_out_of_step = true;
+        return;
+    }
     if (c->d.is_mail_refused)
         fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(&c->d.refusal),
                         c->d.refusal.text, now_ms);
@@ -505,6 +561,8 @@ static void on_data(struct courier *c, int64_t now_ms)
  * read as commands, so the connection ends here. */
 static void on_body(struct courier *c, int64_t now_ms)
 {
+    if (is_about_login(c, now_ms))
+        return;
     if (reply_class(&c->reply) < 4) {
         stumble(c, "the smarthost replies before the message is over", now_ms);
         return;
@@ -516,14 +574,20 @@ static void on_body(struct courier *c, int64_t now_ms)
 
 static void on_dot(struct courier *c, int64_t now_ms)
 {
+    if (buf_len(&c->link.out) > 0) { /* the dot is still with us */
+        on_body(c, now_ms);
+        return;
+    }
+    if (is_about_login(c, now_ms))
+        return;
     settle_taken(c, now_ms);
     finish(c, false, now_ms);
 }
 
 static void on_idle(struct courier *c, int64_t now_ms)
 {
-    (void)now_ms; /* a 421, or words that nobody asked for: out it goes */
-    drop(c);
+    /* A 421, or words that nobody asked for: out it goes. */
+    stumble(c, c->reply.text, now_ms);
 }
 
 static void on_rset(struct courier *c, int64_t now_ms)
@@ -601,7 +665,7 @@ static bool take_line(struct courier *c, int64_t now_ms)
     else
         meaning[c->state](c, now_ms);
     if (c->is_out_of_step)
-        stumble(c, "the smarthost is out of step: an unasked reply", now_ms);
+        stumble(c, R_OUT_OF_STEP, now_ms);
     return c->state != COURIER_VACANT && c->state != COURIER_HANDSHAKE;
 }
 
@@ -630,26 +694,28 @@ static void be_late(struct courier *c, int64_t now_ms)
         stumble(c, entering[c->state].late, now_ms);
 }
 
-/* Moves bytes while there are bytes to move; the kernel's buffer bounds it. */
+/* Moves bytes while the kernel takes them, a bounded number of times: then
+ * the others have their turn, and what lies in the buffer brings us back. */
 static void send_more(struct courier *c, int64_t now_ms)
 {
     size_t before;
-    do {
+    for (int i = 0; i < FLUSHES_PER_TURN; i++) {
         if (c->state >= COURIER_MAIL && c->state <= COURIER_DATA &&
             is_pipelining(c))
             send_pipeline(c);
         if (c->state == COURIER_BODY && send_body(c))
             enter(c, COURIER_DOT, now_ms);
-        if (c->is_out_of_step) {
-            stumble(c, "the smarthost is out of step: an unasked reply",
-                    now_ms);
+        if (c->is_out_of_step || c->link.out.overflow) {
+            stumble(c, R_OUT_OF_STEP, now_ms);
             return;
         }
         before = buf_len(&c->link.out);
-        link_flush(&c->link);
-        if (c->state == COURIER_BODY && buf_len(&c->link.out) < before)
-            wait_anew(c, now_ms);
-    } while (c->state == COURIER_BODY && buf_len(&c->link.out) < before);
+        if (i + 1 < FLUSHES_PER_TURN)
+            link_flush(&c->link);
+        if (c->state != COURIER_BODY || buf_len(&c->link.out) == before)
+            return;
+        wait_anew(c, now_ms);
+    }
 }
 
 void courier_begin(struct courier *c, queue_id id, int64_t now_ms)
@@ -675,7 +741,10 @@ void courier_begin(struct courier *c, queue_id id, int64_t now_ms)
 
 void courier_run(struct courier *c, const struct poller *p, int64_t now_ms)
 {
+    size_t unsent = buf_len(&c->link.out);
     link_run(&c->link, p, true);
+    if (c->state == COURIER_BODY && buf_len(&c->link.out) < unsent)
+        wait_anew(c, now_ms);
     follow_link(c, now_ms);
     while (c->state != COURIER_VACANT && c->state != COURIER_HANDSHAKE &&
            take_line(c, now_ms))
@@ -699,18 +768,29 @@ void courier_init(const char *our_name)
 }
 
 void courier_start(struct courier *c, int fd, const struct ip_endpoint *at,
-                   int64_t connect_ms, int64_t now_ms)
+                   bool is_last, int64_t now_ms)
 {
     link_open(&c->link, fd, true, c->in, sizeof c->in, c->out, sizeof c->out);
     c->at = *at;
-    c->connect_ms = connect_ms;
+    c->is_last = is_last;
     enter(c, COURIER_CONNECT, now_ms);
+}
+
+void courier_abandon(struct courier *c, int64_t now_ms)
+{
+    if (c->d.id != QUEUE_NONE) {
+        c->d.has_reply = true; /* there is no fresh connection to come */
+        lose_message(c, "lanpost stops", now_ms);
+    }
+    drop(c);
 }
 
 void courier_quit(struct courier *c, int64_t now_ms)
 {
-    if (c->state == COURIER_IDLE)
-        enter(c, COURIER_QUIT, now_ms);
-    else if (c->state < COURIER_IDLE)
+    if (c->state < COURIER_IDLE)
         drop(c);
+    else if (c->d.id != QUEUE_NONE)
+        c->messages = CONNECTION_MESSAGES_MAX; /* the one in hand is its last */
+    else if (c->state != COURIER_QUIT)
+        enter(c, COURIER_QUIT, now_ms);
 }

@@ -54,7 +54,9 @@ struct delivery {
     bool has_reply;                   /* any, to this message */
     struct queue_recipient asked;     /* whose RCPT is due a reply */
     struct queue_recipient announced; /* whose RCPT has left */
+    unsigned replies_due;             /* to those that have left */
     bool has_sent_data;               /* with the pipeline */
+    bool has_sent_dot;                /* into the link's buffer, at least */
     unsigned accepted;                /* recipients */
     bool is_mail_refused;             /* what follows is only its echo */
     struct reply refusal;             /* of MAIL */
@@ -72,8 +74,9 @@ struct courier {
     unsigned features;
     unsigned mechanisms; /* SASL_BITs offered */
     unsigned messages;   /* given back over this connection */
-    int64_t connect_ms;  /* how long this address may take to answer */
+    bool is_last;        /* address of its round; else the next may be better */
     bool is_secure;      /* TLS is up and verified */
+    bool is_ready;       /* logged in; the route counts on it */
     bool is_out_of_step; /* words came that nobody asked for */
     struct delivery d;
     uint8_t in[CONNECTION_IN_BYTES], out[CONNECTION_OUT_BYTES];
@@ -84,7 +87,7 @@ void courier_init(const char *hostname);
 
 /* Takes over an fd that is connecting to at; a vacant courier. */
 void courier_start(struct courier *c, int fd, const struct ip_endpoint *at,
-                   int64_t connect_ms, int64_t now_ms);
+                   bool is_last, int64_t now_ms);
 
 /* Takes a borrowed message, while COURIER_IDLE. */
 void courier_begin(struct courier *c, queue_id id, int64_t now_ms);
@@ -92,7 +95,11 @@ void courier_begin(struct courier *c, queue_id id, int64_t now_ms);
 /* Acts on what came and on what is overdue; it may be vacant afterwards. */
 void courier_run(struct courier *c, const struct poller *p, int64_t now_ms);
 
-/* Says QUIT when idle; ends at once when not yet ready; else leaves it be. */
+/* The program ends: gives the message in hand back, in doubt or not. */
+void courier_abandon(struct courier *c, int64_t now_ms);
+
+/* Says QUIT when idle, or behind the message in hand; ends at once when not
+ * yet ready. */
 void courier_quit(struct courier *c, int64_t now_ms);
 
 #endif

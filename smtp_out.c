@@ -40,8 +40,7 @@ static bool open_connection(struct courier *c, int64_t now_ms)
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    int64_t seconds = is_last ? CONNECT_SECONDS : CONNECT_NEXT_SECONDS;
-    courier_start(c, fd, &at, seconds * 1000, now_ms);
+    courier_start(c, fd, &at, is_last, now_ms);
     return true;
 }
 
@@ -74,7 +73,7 @@ static bool is_setting_up(void)
  * when it is alive, each good one lets the next begin. */
 static bool may_open(int64_t now_ms)
 {
-    return route_is_open(now_ms) && !is_setting_up() &&
+    return route_takes_more(now_ms) && !is_setting_up() &&
            count_open() < (unsigned)settings()->connections_max;
 }
 
@@ -129,12 +128,11 @@ void smtp_out_renew(int64_t now_ms)
             courier_quit(&couriers[i], now_ms);
 }
 
-bool smtp_out_is_busy(void)
+void smtp_out_abandon(int64_t now_ms)
 {
     for (size_t i = 0; i < CONNECTION_SLOTS; i++)
-        if (couriers[i].d.id != QUEUE_NONE)
-            return true;
-    return false;
+        if (couriers[i].state != COURIER_VACANT)
+            courier_abandon(&couriers[i], now_ms);
 }
 
 size_t smtp_out_memory_bytes(void)

@@ -24,8 +24,9 @@ void smtp_out_run(const struct poller *p, int64_t now_ms);
  * way, forgets the route's rest and what was learnt of it. */
 void smtp_out_renew(int64_t now_ms);
 
-/* True while a connection has a message in its hands. */
-bool smtp_out_is_busy(void);
+/* The program ends: closes all connections; messages in hand go back to the
+ * queue, with a line in the log that says which are in doubt. */
+void smtp_out_abandon(int64_t now_ms);
 
 size_t smtp_out_memory_bytes(void);
 
