@@ -9,6 +9,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,16 +177,36 @@ static void fill_standard_fds(void)
         close(fd);
 }
 
-static bool load_authorities(void)
+/* Settings are good only if their authorities are. */
+static bool load_authorities(const struct settings *s,
+                             char why[SETTINGS_ERROR_BYTES])
 {
-    char why[TLS_WHY_BYTES];
-    if (settings()->smarthost_tls == TLS_NONE)
+    char text[TLS_WHY_BYTES];
+    if (s->smarthost_tls == TLS_NONE || tls_init(s->smarthost_ca_file, text))
         return true;
-    if (tls_init(settings()->smarthost_ca_file, why))
-        return true;
-    log_line(LOG_AT_ERROR, "relay", "smarthost_ca_file=%s failed why=\"%s\"",
-             settings()->smarthost_ca_file, why);
+    snprintf(why, SETTINGS_ERROR_BYTES, "smarthost_ca_file: %s", text);
     return false;
+}
+
+/* What is allowed and yet worth a word. */
+static void warn(const char *file)
+{
+    const struct settings *s = settings();
+    if (s->smarthost_tls == TLS_NONE)
+        log_line(LOG_AT_WARN, "relay",
+                 "smarthost_tls=none: mail goes out UNENCRYPTED");
+    if (getuid() == 0)
+        log_line(LOG_AT_WARN, "relay", "running as root: set run_as");
+    for (unsigned i = 0; i < s->allow_from.count; i++)
+        if (s->allow_from.items[i].prefix_bits == 0)
+            log_line(LOG_AT_WARN, "relay",
+                     "allow_from=0/0: an OPEN RELAY for all who can reach it");
+    file = file ? file : SETTINGS_FILE;
+    if (access(file, F_OK) == 0 && access(file, R_OK) != 0)
+        log_line(LOG_AT_WARN, "relay",
+                 "file=%s cannot be read again: SIGHUP will fail; give it to "
+                 "the user %s",
+                 file, s->run_as);
 }
 
 static void start_log(void)
@@ -198,7 +219,7 @@ static void start_log(void)
                  "/dev/log\", logging to stderr");
 }
 
-static enum exit_code start(void)
+static enum exit_code start(const char *file)
 {
     start_log();
     tzset(); /* reads its file before privileges go */
@@ -209,8 +230,6 @@ static enum exit_code start(void)
     }
     queue_init();
     dns_init(settings()->resolv_file, settings()->hosts_file);
-    if (!load_authorities())
-        return EXIT_CONFIG;
     if (!smtp_in_init(hostname))
         return EXIT_CONFIG;
     smtp_out_init(hostname);
@@ -219,9 +238,7 @@ static enum exit_code start(void)
     guard_memory();
     if (!catch_signals())
         return EXIT_OTHER;
-    if (settings()->smarthost_tls == TLS_NONE)
-        log_line(LOG_AT_WARN, "relay",
-                 "smarthost_tls=none: mail goes out UNENCRYPTED");
+    warn(file);
     log_line(LOG_AT_INFO, "relay",
              "listening version=%s hostname=%s smarthost=%s tls=\"%s\" uid=%d",
              LANPOST_VERSION, hostname, route_smarthost(), tls_library(),
@@ -233,9 +250,10 @@ static enum exit_code start(void)
 
 /* Rooms act in the order of a mail's way: the name is known before the
  * connection is wanted, the message is in the queue before it is sent. */
+static struct poller p;
+
 static void turn(int64_t wake_ms)
 {
-    static struct poller p;
     int64_t now_ms = clock_ms();
     poller_reset(&p);
     poller_wake_at(&p, wake_ms);
@@ -252,13 +270,33 @@ static void turn(int64_t wake_ms)
     smtp_out_run(&p, now_ms);
 }
 
-/* SIGHUP: all or nothing. What is bound or was decided at the start stays
- * (listen, hostname, run_as, the files of dns) until a restart. */
+/* What was decided at the start and stays until the next one. */
+#define FIXED(key)                                                             \
+    {                                                                          \
+#key, offsetof(struct settings, key), sizeof settings()->key           \
+    }
+static const struct {
+    const char *key;
+    size_t offset, size;
+} fixed[] = {FIXED(listen), FIXED(hostname), FIXED(run_as), FIXED(log)};
+
+/* SIGHUP: all or nothing. */
 static void reload(const char *file)
 {
+    static struct settings before;
     char error[SETTINGS_ERROR_BYTES];
     wants_reload = 0;
-    if (!settings_load(file, error)) {
+    before = *settings();
+    bool is_good = settings_load(file, load_authorities, error);
+    for (size_t i = 0; is_good && i < sizeof fixed / sizeof fixed[0]; i++)
+        if (memcmp((const char *)&before + fixed[i].offset,
+                   (const char *)settings() + fixed[i].offset,
+                   fixed[i].size) != 0)
+            log_line(LOG_AT_WARN, "relay",
+                     "reload: %s has changed; that takes a restart",
+                     fixed[i].key);
+    bytes_wipe(&before, sizeof before);
+    if (!is_good) {
         log_line(LOG_AT_ERROR, "relay", "reload=failed why=\"%s\"", error);
         return;
     }
@@ -282,15 +320,18 @@ static enum exit_code drain(void)
             break;
         turn(end_ms);
     }
+    log_set_patience(LOG_PATIENCE_MS); /* these lines are a promise */
+    smtp_out_abandon(clock_ms());
     unsigned lost = fate_log_lost(clock_ms());
     settings_wipe();
-    log_line(LOG_AT_INFO, "relay", "stopped lost=%u", lost);
+    log_line(LOG_AT_INFO, "relay", "stopped lost=%u log_lines_dropped=%lu",
+             lost, log_dropped());
     return lost > 0 ? EXIT_UNDELIVERED : EXIT_GOOD;
 }
 
 static int run(const char *file)
 {
-    enum exit_code code = start();
+    enum exit_code code = start(file);
     if (code != EXIT_GOOD)
         return (int)code;
     while (!wants_stop) {
@@ -299,6 +340,11 @@ static int run(const char *file)
         turn(INT64_MAX);
     }
     return (int)drain();
+}
+
+static size_t relay_memory_bytes(void)
+{
+    return sizeof p + sizeof hostname + sizeof(struct settings);
 }
 
 /* ---- Commands ------------------------------------------------------------ */
@@ -311,6 +357,7 @@ static const struct {
     {"smtp_out", smtp_out_memory_bytes}, {"dns", dns_memory_bytes},
     {"tls", tls_memory_bytes},           {"settings", settings_memory_bytes},
     {"route", route_memory_bytes},       {"door", door_memory_bytes},
+    {"relay", relay_memory_bytes},
 };
 
 static int print_settings(const char *file)
@@ -334,9 +381,10 @@ static int print_settings(const char *file)
 static const struct {
     const char *name;
     int (*run)(const char *file);
+    settings_accept *accept;
 } commands[] = {
-    {"", run},
-    {"settings", print_settings},
+    {"", run, load_authorities},
+    {"settings", print_settings, NULL},
 };
 
 static const char usage[] =
@@ -386,8 +434,15 @@ int main(int argc, char **argv)
         char error[SETTINGS_ERROR_BYTES];
         if (strcmp(command, commands[i].name) != 0)
             continue;
-        if (settings_load(file, error))
+        if (settings_load(file, commands[i].accept, error))
             return commands[i].run(file);
+        if (commands[i].run == print_settings) {
+            settings_preset();
+            print_settings(file);
+            fputs("\n# The settings of the build; yours are not good:\n",
+                  stdout);
+        }
+        fflush(stdout);
         fprintf(stderr, "lanpost: %s\n", error);
         return EXIT_CONFIG;
     }
