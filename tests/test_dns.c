@@ -140,17 +140,17 @@ START_TEST(d1_packet_must_answer_the_query)
         const char *name;
         enum dns_reply reply;
     } rows[] = {
-        {0x1234, RESPONSE, 1,  NAME,                DNS_REPLY_RECORDS},
-        {0x1234, RESPONSE, 1,  "SMTP.eXample.NET",  DNS_REPLY_RECORDS},
-        {0x1235, RESPONSE, 1,  NAME,                DNS_REPLY_ALIEN  },
-        {0x3412, RESPONSE, 1,  NAME,                DNS_REPLY_ALIEN  },
-        {0x1234, 0x0100,   1,  NAME,                DNS_REPLY_ALIEN  },
-        {0x1234, 0x8980,   1,  NAME,                DNS_REPLY_ALIEN  },
-        {0x1234, 0xa980,   1,  NAME,                DNS_REPLY_ALIEN  },
-        {0x1234, RESPONSE, 28, NAME,                DNS_REPLY_ALIEN  },
-        {0x1234, RESPONSE, 1,  "smtp.example.ne",   DNS_REPLY_ALIEN  },
-        {0x1234, RESPONSE, 1,  "smtp.example.nets", DNS_REPLY_ALIEN  },
-        {0x1234, RESPONSE, 1,  "",                  DNS_REPLY_ALIEN  },
+        {0x1234, RESPONSE, 1, NAME, DNS_REPLY_RECORDS},
+        {0x1234, RESPONSE, 1, "SMTP.eXample.NET", DNS_REPLY_RECORDS},
+        {0x1235, RESPONSE, 1, NAME, DNS_REPLY_ALIEN},
+        {0x3412, RESPONSE, 1, NAME, DNS_REPLY_ALIEN},
+        {0x1234, 0x0100, 1, NAME, DNS_REPLY_ALIEN},
+        {0x1234, 0x8980, 1, NAME, DNS_REPLY_ALIEN},
+        {0x1234, 0xa980, 1, NAME, DNS_REPLY_ALIEN},
+        {0x1234, RESPONSE, 28, NAME, DNS_REPLY_ALIEN},
+        {0x1234, RESPONSE, 1, "smtp.example.ne", DNS_REPLY_ALIEN},
+        {0x1234, RESPONSE, 1, "smtp.example.nets", DNS_REPLY_ALIEN},
+        {0x1234, RESPONSE, 1, "", DNS_REPLY_ALIEN},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         start(rows[i].id, rows[i].flags, rows[i].name, rows[i].type, 1);
@@ -209,17 +209,17 @@ START_TEST(d4_packet_compression)
         size_t count;
         enum dns_reply reply;
     } rows[] = {
-        {"\xc0\x0c",         2, DNS_REPLY_RECORDS  },
-        {"\xc0\x22",         2, DNS_REPLY_BROKEN   }, /* itself */
-        {"\xc0\x24",         2, DNS_REPLY_BROKEN   }, /* forward */
-        {"\xff\xff",         2, DNS_REPLY_BROKEN   }, /* far away */
-        {"\xc0\x00",         2, DNS_REPLY_BROKEN   }, /* the header */
-        {"\xc0\x0b",         2, DNS_REPLY_BROKEN   }, /* its last byte */
-        {"\x01x\xc0\x22",    4, DNS_REPLY_BROKEN   }, /* a loop */
-        {"\x01x\xc0\x0c",    4, DNS_REPLY_NO_RECORD}, /* x.smtp... */
-        {"\x04smtp\xc0\x11", 7, DNS_REPLY_RECORDS  }, /* example.net */
-        {"\x40",             1, DNS_REPLY_BROKEN   }, /* reserved: 01 */
-        {"\x80",             1, DNS_REPLY_BROKEN   }, /* reserved: 10 */
+        {"\xc0\x0c", 2, DNS_REPLY_RECORDS},
+        {"\xc0\x22", 2, DNS_REPLY_BROKEN},          /* itself */
+        {"\xc0\x24", 2, DNS_REPLY_BROKEN},          /* forward */
+        {"\xff\xff", 2, DNS_REPLY_BROKEN},          /* far away */
+        {"\xc0\x00", 2, DNS_REPLY_BROKEN},          /* the header */
+        {"\xc0\x0b", 2, DNS_REPLY_BROKEN},          /* its last byte */
+        {"\x01x\xc0\x22", 4, DNS_REPLY_BROKEN},     /* a loop */
+        {"\x01x\xc0\x0c", 4, DNS_REPLY_NO_RECORD},  /* x.smtp... */
+        {"\x04smtp\xc0\x11", 7, DNS_REPLY_RECORDS}, /* example.net */
+        {"\x40", 1, DNS_REPLY_BROKEN},              /* reserved: 01 */
+        {"\x80", 1, DNS_REPLY_BROKEN},              /* reserved: 10 */
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         start_a(1);
@@ -282,16 +282,11 @@ START_TEST(d5_packet_rdlength)
         unsigned type, announced, given;
         enum dns_reply reply;
     } rows[] = {
-        {1,  4,     4,  DNS_REPLY_RECORDS},
-        {1,  0,     0,  DNS_REPLY_BROKEN },
-        {1,  3,     3,  DNS_REPLY_BROKEN },
-        {1,  5,     5,  DNS_REPLY_BROKEN },
-        {1,  5,     4,  DNS_REPLY_BROKEN },
-        {1,  65535, 4,  DNS_REPLY_BROKEN },
-        {28, 16,    16, DNS_REPLY_RECORDS},
-        {28, 15,    15, DNS_REPLY_BROKEN },
-        {28, 17,    17, DNS_REPLY_BROKEN },
-        {28, 16,    15, DNS_REPLY_BROKEN },
+        {1, 4, 4, DNS_REPLY_RECORDS},    {1, 0, 0, DNS_REPLY_BROKEN},
+        {1, 3, 3, DNS_REPLY_BROKEN},     {1, 5, 5, DNS_REPLY_BROKEN},
+        {1, 5, 4, DNS_REPLY_BROKEN},     {1, 65535, 4, DNS_REPLY_BROKEN},
+        {28, 16, 16, DNS_REPLY_RECORDS}, {28, 15, 15, DNS_REPLY_BROKEN},
+        {28, 17, 17, DNS_REPLY_BROKEN},  {28, 16, 15, DNS_REPLY_BROKEN},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct dns_query q = query_a;
@@ -389,19 +384,14 @@ START_TEST(d8_packet_codes)
         unsigned flags;
         enum dns_reply reply;
     } rows[] = {
-        {0x8180,      DNS_REPLY_NO_RECORD},
-        {0x8580,      DNS_REPLY_NO_RECORD},
-        {0x8400,      DNS_REPLY_NO_RECORD}, /* knows it without asking */
-        {0x8100,      DNS_REPLY_REFUSED  }, /* a referral */
-        {0x8181,      DNS_REPLY_NO_EDNS  },
-        {0x8182,      DNS_REPLY_REFUSED  },
-        {0x8183,      DNS_REPLY_NO_NAME  },
-        {0x8184,      DNS_REPLY_NO_EDNS  },
-        {0x8185,      DNS_REPLY_REFUSED  },
-        {0x8189,      DNS_REPLY_REFUSED  },
-        {0x818f,      DNS_REPLY_REFUSED  },
-        {0x8180 | TC, DNS_REPLY_CUT      },
-        {0x8182 | TC, DNS_REPLY_REFUSED  },
+        {0x8180, DNS_REPLY_NO_RECORD},    {0x8580, DNS_REPLY_NO_RECORD},
+        {0x8400, DNS_REPLY_NO_RECORD}, /* knows it without asking */
+        {0x8100, DNS_REPLY_REFUSED},   /* a referral */
+        {0x8181, DNS_REPLY_NO_EDNS},      {0x8182, DNS_REPLY_REFUSED},
+        {0x8183, DNS_REPLY_NO_NAME},      {0x8184, DNS_REPLY_NO_EDNS},
+        {0x8185, DNS_REPLY_REFUSED},      {0x8189, DNS_REPLY_REFUSED},
+        {0x818f, DNS_REPLY_REFUSED},      {0x8180 | TC, DNS_REPLY_CUT},
+        {0x8182 | TC, DNS_REPLY_REFUSED},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         start(0x1234, rows[i].flags, NAME, 1, 0);
@@ -467,10 +457,10 @@ START_TEST(d11_packet_ttl)
     ck_assert_int_eq(parse(&query_a), DNS_REPLY_RECORDS);
     ck_assert_uint_eq(found.ttl_seconds, 400);
     static const uint32_t rows[][2] = {
-        {0,          0         },
+        {0, 0},
         {0x7fffffff, 0x7fffffff},
-        {0x80000000, 0         },
-        {0xffffffff, 0         },
+        {0x80000000, 0},
+        {0xffffffff, 0},
     };
     for (int i = 0; i < 4; i++) {
         start_a(1);
@@ -514,12 +504,7 @@ START_TEST(mx_packet)
     static const struct {
         const char *bytes;
         size_t count;
-    } broken[] = {
-        {"",           0},
-        {"\0",         1},
-        {"\0\1",       2},
-        {"\0\1\1a\0x", 6}
-    };
+    } broken[] = {{"", 0}, {"\0", 1}, {"\0\1", 2}, {"\0\1\1a\0x", 6}};
     for (int i = 0; i < 4; i++) {
         start(0x1234, RESPONSE, NAME, 15, 1);
         record("@", 15, 60, broken[i].bytes, broken[i].count);
@@ -536,24 +521,24 @@ START_TEST(d15_names)
         const char *name;
         bool is_valid;
     } rows[] = {
-        {"a",                true },
-        {"smtp.example.net", true },
-        {"example.",         true },
-        {"_smtp._tcp.x-1.y", true },
-        {"9.example",        true },
-        {"-a.example",       true },
-        {"",                 false},
-        {".",                false},
-        {"..",               false},
-        {".a",               false},
-        {"a..b",             false},
-        {"a..",              false},
-        {"a b.example",      false},
+        {"a", true},
+        {"smtp.example.net", true},
+        {"example.", true},
+        {"_smtp._tcp.x-1.y", true},
+        {"9.example", true},
+        {"-a.example", true},
+        {"", false},
+        {".", false},
+        {"..", false},
+        {".a", false},
+        {"a..b", false},
+        {"a..", false},
+        {"a b.example", false},
         {"m\xc3\xbcller.de", false},
-        {"a/b",              false},
-        {"a\n.example",      false},
-        {"[192.0.2.1]",      false},
-        {"a@b",              false},
+        {"a/b", false},
+        {"a\n.example", false},
+        {"[192.0.2.1]", false},
+        {"a@b", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         ck_assert_msg(dns_name_is_valid(rows[i].name) == rows[i].is_valid,
@@ -1465,14 +1450,14 @@ START_TEST(d11_ttl_is_clamped)
         uint32_t ttl;
         int64_t kept_s;
     } rows[] = {
-        {0,           30   },
-        {1,           30   },
-        {31,          31   },
-        {86401,       86400},
-        {0x7fffffff,  86400},
-        {86400,       86400},
-        {0x80000000u, 30   },
-        {0xffffffffu, 30   },
+        {0, 30},
+        {1, 30},
+        {31, 31},
+        {86401, 86400},
+        {0x7fffffff, 86400},
+        {86400, 86400},
+        {0x80000000u, 30},
+        {0xffffffffu, 30},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         dns_init(resolv, hosts);
@@ -1619,26 +1604,26 @@ START_TEST(d13_resolv_conf_lines)
         const char *first;
         unsigned count;
     } rows[] = {
-        {"nameserver 192.0.2.1\n",                                         "192.0.2.1:53",     1},
-        {"nameserver\t 192.0.2.1 \r\n",                                    "192.0.2.1:53",     1},
-        {"nameserver 192.0.2.1",                                           "192.0.2.1:53",     1},
-        {"nameserver 192.0.2.1 # two\n",                                   "192.0.2.1:53",     1},
-        {"nameserver 192.0.2.1;x\n",                                       "192.0.2.1:53",     1},
-        {"nameserver [192.0.2.1]:5353\n",                                  "192.0.2.1:5353",   1},
-        {"nameserver 2001:db8::1\n",                                       "[2001:db8::1]:53", 1},
-        {"nameserver [2001:db8::1]:54\n",                                  "[2001:db8::1]:54", 1},
-        {"nameserver fe80::1%1\n",                                         "[fe80::1%1]:53",   1},
-        {"nameserver fe80::1%lo\n",                                        "[fe80::1%1]:53",   1},
-        {"search a b\noptions edns0\nnameserver 192.0.2.1\n",              "192.0.2.1:53",
-         1                                                                                      },
+        {"nameserver 192.0.2.1\n", "192.0.2.1:53", 1},
+        {"nameserver\t 192.0.2.1 \r\n", "192.0.2.1:53", 1},
+        {"nameserver 192.0.2.1", "192.0.2.1:53", 1},
+        {"nameserver 192.0.2.1 # two\n", "192.0.2.1:53", 1},
+        {"nameserver 192.0.2.1;x\n", "192.0.2.1:53", 1},
+        {"nameserver [192.0.2.1]:5353\n", "192.0.2.1:5353", 1},
+        {"nameserver 2001:db8::1\n", "[2001:db8::1]:53", 1},
+        {"nameserver [2001:db8::1]:54\n", "[2001:db8::1]:54", 1},
+        {"nameserver fe80::1%1\n", "[fe80::1%1]:53", 1},
+        {"nameserver fe80::1%lo\n", "[fe80::1%1]:53", 1},
+        {"search a b\noptions edns0\nnameserver 192.0.2.1\n", "192.0.2.1:53",
+         1},
         {"\n\nnameserver x\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n",
-         "192.0.2.1:53",                                                                       2},
-        {"#nameserver 192.0.2.1\n;nameserver 192.0.2.1\n",                 NULL,               0},
-        {"nameserver\nnameserver \nnameservers 192.0.2.1\n",               NULL,               0},
-        {"nameserver 0.0.0.0\nnameserver 224.0.0.1\n",                     NULL,               0},
-        {"nameserver fe80::1%nosuchif\n",                                  NULL,               0},
-        {"nameserver [192.0.2.1]:99999\nnameserver 1.2.3.4.5\n",           NULL,               0},
-        {"",                                                               NULL,               0},
+         "192.0.2.1:53", 2},
+        {"#nameserver 192.0.2.1\n;nameserver 192.0.2.1\n", NULL, 0},
+        {"nameserver\nnameserver \nnameservers 192.0.2.1\n", NULL, 0},
+        {"nameserver 0.0.0.0\nnameserver 224.0.0.1\n", NULL, 0},
+        {"nameserver fe80::1%nosuchif\n", NULL, 0},
+        {"nameserver [192.0.2.1]:99999\nnameserver 1.2.3.4.5\n", NULL, 0},
+        {"", NULL, 0},
     };
     struct ip_endpoint out[DNS_SERVERS_MAX];
     char text[IP_ENDPOINT_BYTES];
