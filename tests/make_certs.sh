@@ -114,8 +114,8 @@ leaf chain        localhost      "$good_names"          intermediate
 leaf wrong_name   wrong.test     DNS:wrong.test
 leaf unknown_ca   localhost      "$good_names"          other_ca
 leaf cn_only      localhost      ''
-leaf wildcard     wildcard       'DNS:*.test'
-leaf wildcard_bad wildcard       'DNS:*,DNS:s*.test'
+leaf wildcard     wildcard       'DNS:*.lan.test'
+leaf wildcard_bad wildcard       'DNS:*,DNS:*.test,DNS:s*.test'
 leaf ip_in_cn     127.0.0.1      ''
 leaf small_rsa    localhost      "$good_names"          ca 1024
 leaf sha1         localhost      "$good_names"          ca '' -sha1

@@ -309,8 +309,8 @@ static const struct {
     const char *name;
     int v2, v3; /* how mbedTLS 2.28 and 3 call it; 0 = they cannot */
 } tls_versions[] = {
-    {"1.0", 1, 0     },
-    {"1.1", 2, 0     },
+    {"1.0", 1, 0},
+    {"1.1", 2, 0},
     {"1.2", 3, 0x0303},
     {"1.3", 0, 0x0304},
 };
@@ -595,15 +595,15 @@ static const struct action {
     enum slot slot;
     void (*end)(void); /* does not return */
 } actions[] = {
-    {"reply",        true,  SLOT_SPEECH, NULL            },
-    {"raw",          true,  SLOT_SPEECH, NULL            },
-    {"extra",        true,  SLOT_EXTRA,  NULL            },
-    {"flood",        true,  SLOT_FLOOD,  NULL            },
-    {"stall",        true,  SLOT_STALL,  NULL            },
-    {"close",        false, SLOT_END,    end_close       },
-    {"close_notify", false, SLOT_END,    end_close_notify},
-    {"reset",        false, SLOT_END,    end_reset       },
-    {"silent",       false, SLOT_END,    end_silent      },
+    {"reply", true, SLOT_SPEECH, NULL},
+    {"raw", true, SLOT_SPEECH, NULL},
+    {"extra", true, SLOT_EXTRA, NULL},
+    {"flood", true, SLOT_FLOOD, NULL},
+    {"stall", true, SLOT_STALL, NULL},
+    {"close", false, SLOT_END, end_close},
+    {"close_notify", false, SLOT_END, end_close_notify},
+    {"reset", false, SLOT_END, end_reset},
+    {"silent", false, SLOT_END, end_silent},
 };
 
 /* Faults are tried in the order given; one whose slot is taken at this reply
@@ -1021,13 +1021,13 @@ static const struct {
     unsigned needs, bars; /* facts */
     const char *reply;
 } refusals[] = {
-    {FACT_GREETED, 0,           "503 5.5.1 EHLO first"                },
-    {FACT_SAFE,    0,           "530 5.7.0 STARTTLS first"            },
-    {FACT_KNOWN,   0,           "530 5.7.0 Authentication required"   },
-    {0,            FACT_MAIL,   "503 5.5.1 Transaction is open"       },
-    {FACT_MAIL,    0,           "503 5.5.1 MAIL first"                },
-    {FACT_RCPT,    0,           "554 5.5.1 No recipient"              },
-    {0,            FACT_CHUNKS, "503 5.5.1 Transaction goes by chunks"},
+    {FACT_GREETED, 0, "503 5.5.1 EHLO first"},
+    {FACT_SAFE, 0, "530 5.7.0 STARTTLS first"},
+    {FACT_KNOWN, 0, "530 5.7.0 Authentication required"},
+    {0, FACT_MAIL, "503 5.5.1 Transaction is open"},
+    {FACT_MAIL, 0, "503 5.5.1 MAIL first"},
+    {FACT_RCPT, 0, "554 5.5.1 No recipient"},
+    {0, FACT_CHUNKS, "503 5.5.1 Transaction goes by chunks"},
 };
 
 static const char *refusal_of(unsigned needs, unsigned bars)
@@ -1237,10 +1237,10 @@ static const struct mechanism {
     const char *name, *challenge;
     void (*act)(char *response, ssize_t count);
 } mechanisms[] = {
-    {"PLAIN",       "",             auth_plain },
-    {"LOGIN",       "VXNlcm5hbWU6", auth_login },
-    {"XOAUTH2",     "",             auth_bearer},
-    {"OAUTHBEARER", "",             auth_bearer},
+    {"PLAIN", "", auth_plain},
+    {"LOGIN", "VXNlcm5hbWU6", auth_login},
+    {"XOAUTH2", "", auth_bearer},
+    {"OAUTHBEARER", "", auth_bearer},
 };
 
 static const struct mechanism *mechanism_find(const char *name)
@@ -1344,10 +1344,10 @@ static const struct {
     enum keyword keyword; /* without which it must not be used */
     const char *(*check)(const char *value);
 } parameters[] = {
-    {"SIZE",     KEY_SIZE,     size_check},
-    {"BODY",     KEY_8BITMIME, body_check},
+    {"SIZE", KEY_SIZE, size_check},
+    {"BODY", KEY_8BITMIME, body_check},
     {"SMTPUTF8", KEY_SMTPUTF8, utf8_check},
-    {"AUTH",     KEY_AUTH,     auth_check},
+    {"AUTH", KEY_AUTH, auth_check},
 };
 
 /* NULL, or the reply that refuses. */
@@ -1551,18 +1551,18 @@ static const struct verb {
     unsigned needs, bars; /* facts: see refusals */
     void (*act)(char *argument);
 } verbs[] = {
-    {"EHLO",     STAGE_EHLO,     0,                 0,           act_ehlo    },
-    {"HELO",     STAGE_EHLO,     0,                 0,           act_helo    },
-    {"STARTTLS", STAGE_STARTTLS, FACT_GREETED,      FACT_MAIL,   act_starttls},
-    {"AUTH",     STAGE_AUTH,     FACT_GREETED,      FACT_MAIL,   act_auth    },
-    {"MAIL",     STAGE_MAIL,     READY,             FACT_MAIL,   act_mail    },
-    {"RCPT",     STAGE_RCPT,     READY | FACT_MAIL, FACT_CHUNKS, act_rcpt    },
-    {"DATA",     STAGE_DATA,     0,                 0,           act_data    },
-    {"BDAT",     STAGE_DATA,     0,                 0,           act_bdat    },
-    {"RSET",     STAGE_RSET,     0,                 0,           act_rset    },
-    {"NOOP",     STAGE_OTHER,    0,                 0,           act_noop    },
-    {"VRFY",     STAGE_OTHER,    0,                 0,           act_vrfy    },
-    {"QUIT",     STAGE_QUIT,     0,                 0,           act_quit    },
+    {"EHLO", STAGE_EHLO, 0, 0, act_ehlo},
+    {"HELO", STAGE_EHLO, 0, 0, act_helo},
+    {"STARTTLS", STAGE_STARTTLS, FACT_GREETED, FACT_MAIL, act_starttls},
+    {"AUTH", STAGE_AUTH, FACT_GREETED, FACT_MAIL, act_auth},
+    {"MAIL", STAGE_MAIL, READY, FACT_MAIL, act_mail},
+    {"RCPT", STAGE_RCPT, READY | FACT_MAIL, FACT_CHUNKS, act_rcpt},
+    {"DATA", STAGE_DATA, 0, 0, act_data},
+    {"BDAT", STAGE_DATA, 0, 0, act_bdat},
+    {"RSET", STAGE_RSET, 0, 0, act_rset},
+    {"NOOP", STAGE_OTHER, 0, 0, act_noop},
+    {"VRFY", STAGE_OTHER, 0, 0, act_vrfy},
+    {"QUIT", STAGE_QUIT, 0, 0, act_quit},
 };
 
 static void command(char *line)

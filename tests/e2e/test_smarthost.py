@@ -1,157 +1,15 @@
-"""The try-out smarthost itself: it judges lanpost, so it is tested first.
-
-BUILD names the directory of the binary (default: build in the repository).
-Other tests borrow certificates() and Smarthost from here.
-"""
-import atexit
+"""The try-out smarthost itself: it judges lanpost, so it is tested first."""
 import base64
-import functools
-import glob
 import os
-import shutil
 import signal
 import smtplib
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 import unittest
 
-REPO = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-BUILD = os.environ.get("BUILD", os.path.join(REPO, "build"))
-TEXT = b"Subject: hi\r\nMessage-ID: <1@test>\r\n\r\nbody\r\n"
-
-
-@functools.lru_cache(maxsize=None)
-def certificates():
-    """The directory with everything make_certs.sh makes, made once."""
-    directory = tempfile.mkdtemp(prefix="lanpost-certs-")
-    atexit.register(shutil.rmtree, directory, True)
-    script = os.path.join(REPO, "tests", "make_certs.sh")
-    subprocess.run(["sh", script, directory], check=True)
-    return directory
-
-
-def tls_context():
-    context = ssl.create_default_context(
-        cafile=os.path.join(certificates(), "ca.pem"))
-    context.hostname_checks_common_name = False
-    return context
-
-
-class Smarthost:
-    """A running smarthost on a port of its own; use it with `with`."""
-
-    def __init__(self, *options, cert="good", listen="127.0.0.1:0"):
-        self.directory = tempfile.mkdtemp(prefix="lanpost-smarthost-")
-        self.ledger_path = os.path.join(self.directory, "ledger")
-        self.transcript_path = os.path.join(self.directory, "transcript")
-        self.save_path = os.path.join(self.directory, "mails")
-        command = [os.path.join(BUILD, "smarthost"), "--listen", listen,
-                   "--ledger", self.ledger_path, "--save", self.save_path,
-                   "--transcript", self.transcript_path]
-        if cert:
-            path = os.path.join(certificates(), cert)
-            command += ["--cert", path + ".pem", "--key", path + ".key"]
-        self.process = subprocess.Popen(command + list(options),
-                                        stdout=subprocess.PIPE)
-        where = self.process.stdout.readline().decode().split()[-1]
-        self.port = int(where.rsplit(":", 1)[1])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-        shutil.rmtree(self.directory, True)
-
-    def stop(self):
-        """SIGTERM; returns the exit status."""
-        self.process.terminate()
-        status = self.process.wait(10)
-        self.process.stdout.close()
-        return status
-
-    def client(self, tls=False):
-        client = smtplib.SMTP("127.0.0.1", self.port, "client.test", 10)
-        if tls:
-            client._host = "localhost"
-            client.starttls(context=tls_context())
-        return client
-
-    def wire(self):
-        return Wire(self.port)
-
-    def ledger(self):
-        with open(self.ledger_path, encoding="utf-8") as file:
-            return file.read().splitlines()
-
-    def transcript(self):
-        with open(self.transcript_path, encoding="latin-1") as file:
-            return file.read()
-
-    def mails(self):
-        """(bytes of the mail, dict of the .env) for each, in order."""
-        found = []
-        for path in sorted(glob.glob(self.save_path + "/*.eml")):
-            with open(path, "rb") as file:
-                text = file.read()
-            with open(path[:-4] + ".env", encoding="utf-8") as file:
-                env = dict(line.rstrip("\n").split("=", 1) for line in file)
-            found.append((text, env))
-        return found
-
-
-class Wire:
-    """A raw connection: bytes as they are."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
-        self.held = b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def line(self):
-        while b"\n" not in self.held:
-            more = self.socket.recv(4096)
-            if not more:
-                raise EOFError(self.held)
-            self.held += more
-        line, self.held = self.held.split(b"\n", 1)
-        return line + b"\n"
-
-    def reply(self):
-        """The last line of the next reply."""
-        line = self.line()
-        while line[3:4] == b"-":
-            line = self.line()
-        return line
-
-    def ask(self, data):
-        self.send(data + b"\r\n")
-        return self.reply()
-
-    def rest(self):
-        """Everything until the end of the connection."""
-        while True:
-            more = self.socket.recv(4096)
-            if not more:
-                return self.held
-            self.held += more
-
-    def open_mail(self, rcpt=b"b@y"):
-        self.reply()
-        self.ask(b"EHLO client.test")
-        self.ask(b"MAIL FROM:<a@x>")
-        return self.ask(b"RCPT TO:<" + rcpt + b">")
+from rig import BUILD, TEXT, Smarthost, tls_context
 
 
 def send(client, text=TEXT, to="b@y"):
