@@ -14,7 +14,8 @@ struct poller;
 
 /* Binds count endpoints, and logs each. is_preset: nobody chose them, so
  * port 2525 stands in where there is no right to the port, and a family that
- * the system lacks is no fault; a port that another program holds is. False: the log says which failed and why. */
+ * the system lacks is no fault; a port that another program holds is. False:
+ * the log says which failed and why. */
 bool door_open(const struct ip_endpoint *endpoints, unsigned count,
                bool is_preset);
 void door_close(void);

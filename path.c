@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "buf.h"
@@ -236,4 +237,57 @@ int path_next_parameter(const char **at, struct path_parameter *out)
     }
     *at = p;
     return *p == '\0' || is_blank(*p) ? 1 : -1;
+}
+
+/* "FROM" or "TO" and its colon, with blanks where devices put them. NULL: it
+ * is not there. */
+static const char *skip_keyword(const char *arg, const char *keyword)
+{
+    size_t length = strlen(keyword);
+    arg += strspn(arg, " \t");
+    if (strlen(arg) < length || !bytes_equal_nocase(arg, length, keyword))
+        return NULL;
+    arg += length;
+    arg += strspn(arg, " \t");
+    return *arg == ':' ? arg + 1 : NULL;
+}
+
+/* SIZE= of RFC 1870. False: not a number. */
+static bool parse_size(const char *value, uint64_t *size)
+{
+    size_t digits = strspn(value, "0123456789");
+    if (digits == 0 || value[digits] != '\0')
+        return false;
+    *size = digits > 18 ? UINT64_MAX : strtoull(value, NULL, 10);
+    return true;
+}
+
+enum path_fault path_mail(const char *arg, struct path *from, uint64_t *size)
+{
+    struct path_parameter p;
+    int found;
+    const char *at = skip_keyword(arg, "FROM"), *rest;
+    if (at == NULL || !path_parse(at, from, &rest))
+        return PATH_BAD;
+    while ((found = path_next_parameter(&rest, &p)) > 0) {
+        if (strcmp(p.keyword, "SIZE") == 0 && !parse_size(p.value, size))
+            return PATH_BAD_PARAMETER;
+        if (strcmp(p.keyword, "BODY") == 0 &&
+            !text_equal_nocase(p.value, "7BIT") &&
+            !text_equal_nocase(p.value, "8BITMIME"))
+            return PATH_BAD_PARAMETER;
+    }
+    return found < 0 ? PATH_BAD_PARAMETER : PATH_GOOD;
+}
+
+enum path_fault path_rcpt(const char *arg, struct path *to)
+{
+    struct path_parameter p;
+    int found;
+    const char *at = skip_keyword(arg, "TO"), *rest;
+    if (at == NULL || !path_parse(at, to, &rest))
+        return PATH_BAD;
+    while ((found = path_next_parameter(&rest, &p)) > 0)
+        ;
+    return found < 0 ? PATH_BAD_PARAMETER : PATH_GOOD;
 }

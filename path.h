@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define PATH_LOCAL_MAX  64  /* RFC 5321 section 4.5.3.1.1 */
 #define PATH_DOMAIN_MAX 255 /* section 4.5.3.1.2 */
@@ -34,6 +35,19 @@ struct path_parameter {
 /* 1: one was read and *at moved behind it; 0: none is left; -1: no
  * parameter has this form. */
 int path_next_parameter(const char **at, struct path_parameter *out);
+
+enum path_fault {
+    PATH_GOOD,
+    PATH_BAD,          /* no "FROM:" or "TO:", or no path behind it */
+    PATH_BAD_PARAMETER /* not of the form, or a value that is none */
+};
+
+/* The argument of MAIL, "FROM:<path> SIZE=...": size is set when it is given
+ * (UINT64_MAX: more than any). The argument of RCPT, "TO:<path> ...".
+ * Parameters that we do not know are for extensions that were not offered;
+ * devices send them anyway, and they change nothing for us. */
+enum path_fault path_mail(const char *arg, struct path *from, uint64_t *size);
+enum path_fault path_rcpt(const char *arg, struct path *to);
 
 /* A domain or address literal as RFC 5321 section 4.1.2 wants it (what may
  * stand in EHLO and Received). */

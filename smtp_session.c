@@ -10,7 +10,6 @@
 #include "smtp_session.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "config.h"
@@ -40,7 +39,7 @@ static const char R_VRFY[] = "252 2.5.0 Send the mail, and we will try";
 static const char R_UNKNOWN[] = "500 5.5.1 Unknown command";
 static const char R_LONG_LINE[] = "500 5.5.2 Command line too long";
 static const char R_CONTROL[] = "501 5.5.2 Control character in a command";
-static const char R_NO_PARAMETER[] = "501 5.5.4 Bad parameter";
+static const char R_BAD_PARAMETER[] = "501 5.5.4 Bad parameter";
 static const char R_HELO_FIRST[] = "503 5.5.1 EHLO or HELO first";
 static const char R_MAIL_FIRST[] = "503 5.5.1 MAIL first";
 static const char R_RCPT_FIRST[] = "503 5.5.1 RCPT first";
@@ -160,58 +159,17 @@ static void act_helo(struct session *c, const char *arg, int64_t now_ms)
     buf_format(&c->link.out, "250 %s\r\n", hostname);
 }
 
-/* SIZE= of RFC 1870. False: not a number. */
-static bool parse_size(const char *value, uint64_t *size)
-{
-    size_t digits = strspn(value, "0123456789");
-    if (digits == 0 || value[digits] != '\0')
-        return false;
-    *size = digits > 18 ? UINT64_MAX : strtoull(value, NULL, 10);
-    return true;
-}
-
-/* NULL: fine. Parameters that we do not know are for extensions that we did
- * not offer; devices send them anyway, and they change nothing for us. */
-static const char *read_mail_parameters(const char *at, uint64_t *size)
-{
-    struct path_parameter p;
-    int found;
-    while ((found = path_next_parameter(&at, &p)) > 0) {
-        if (strcmp(p.keyword, "SIZE") == 0 && !parse_size(p.value, size))
-            return R_NO_PARAMETER;
-        if (strcmp(p.keyword, "BODY") == 0 &&
-            !text_equal_nocase(p.value, "7BIT") &&
-            !text_equal_nocase(p.value, "8BITMIME"))
-            return R_NO_PARAMETER;
-    }
-    return found < 0 ? R_NO_PARAMETER : NULL;
-}
-
-/* "FROM:<path>" or "TO:<path>", with blanks where devices put them. NULL: the
- * keyword is missing. */
-static const char *skip_keyword(const char *arg, const char *keyword)
-{
-    size_t length = strlen(keyword);
-    arg += strspn(arg, " \t");
-    if (strlen(arg) < length || !bytes_equal_nocase(arg, length, keyword))
-        return NULL;
-    arg += length;
-    arg += strspn(arg, " \t");
-    return *arg == ':' ? arg + 1 : NULL;
-}
-
 static const char *check_mail(const char *arg, struct path *from,
                               uint64_t *size)
 {
-    const char *at = skip_keyword(arg, "FROM"), *rest;
-    if (at == NULL || !path_parse(at, from, &rest))
-        return R_BAD_SENDER;
+    switch (path_mail(arg, from, size)) {
+    case PATH_BAD: return R_BAD_SENDER;
+    case PATH_BAD_PARAMETER: return R_BAD_PARAMETER;
+    case PATH_GOOD: break;
+    }
     if (*from->mailbox != '\0' && !from->has_domain)
         return R_HALF_SENDER;
-    const char *refusal = read_mail_parameters(rest, size);
-    if (refusal == NULL && *size > (uint64_t)settings()->message_max_bytes)
-        return R_TOO_BIG;
-    return refusal;
+    return *size > (uint64_t)settings()->message_max_bytes ? R_TOO_BIG : NULL;
 }
 
 static void tell_full(struct session *c)
@@ -267,14 +225,12 @@ static const char *complete_recipient(struct path *to)
 
 static const char *check_rcpt(const char *arg, struct path *to)
 {
-    struct path_parameter p;
-    const char *at = skip_keyword(arg, "TO"), *rest;
-    if (at == NULL || !path_parse(at, to, &rest))
-        return R_BAD_RECIPIENT;
-    int found;
-    while ((found = path_next_parameter(&rest, &p)) > 0)
-        ;
-    return found < 0 ? R_NO_PARAMETER : complete_recipient(to);
+    switch (path_rcpt(arg, to)) {
+    case PATH_BAD: return R_BAD_RECIPIENT;
+    case PATH_BAD_PARAMETER: return R_BAD_PARAMETER;
+    case PATH_GOOD: break;
+    }
+    return complete_recipient(to);
 }
 
 static void refuse_stranger(struct session *c)
@@ -317,7 +273,7 @@ static void act_rcpt(struct session *c, const char *arg, int64_t now_ms)
 static void act_data(struct session *c, const char *arg, int64_t now_ms)
 {
     if (*arg != '\0') {
-        refuse(c, R_NO_PARAMETER, arg);
+        refuse(c, R_BAD_PARAMETER, arg);
         return;
     }
     say(c, R_GO_AHEAD);
