@@ -27,12 +27,10 @@
 #include "config.h"
 #include "fate.h"
 #include "log.h"
-#include "path.h"
 #include "route.h"
 #include "settings.h"
 
-#define CHALLENGES_MAX   4                 /* 334s of one login */
-#define COMMAND_ROOM     (PATH_BYTES + 64) /* the longest command, with CRLF */
+#define CHALLENGES_MAX   4 /* 334s of one login */
 #define FLUSHES_PER_TURN 16
 
 static const char R_OUT_OF_STEP[] =
@@ -163,56 +161,15 @@ static bool is_pipelining(const struct courier *c)
     return c->features & HAS_PIPELINING;
 }
 
-static bool next_open(queue_id id, struct queue_recipient *r)
-{
-    while (queue_next_recipient(id, r))
-        if (r->verdict == QUEUE_OPEN)
-            return true;
-    return false;
-}
-
-static void send_rcpt(struct courier *c, const struct queue_recipient *r)
-{
-    buf_format(&c->link.out, "RCPT TO:<%s>\r\n", r->mailbox);
-}
-
-/* RCPTs and DATA behind a pipelined MAIL, as many as the buffer holds; called
- * again as it drains, so that a hundred recipients need no larger one. */
-static void send_pipeline(struct courier *c)
-{
-    struct delivery *d = &c->d;
-    while (!d->has_sent_data && buf_room(&c->link.out) > COMMAND_ROOM) {
-        if (next_open(d->id, &d->announced)) {
-            send_rcpt(c, &d->announced);
-            d->replies_due++;
-        } else {
-            buf_puts(&c->link.out, "DATA\r\n");
-            d->has_sent_data = true;
-        }
-    }
-}
-
 static void send_mail(struct courier *c)
 {
-    struct buf *out = &c->link.out;
-    queue_id id = c->d.id;
-    unsigned facts = queue_facts(id);
-    buf_format(out, "MAIL FROM:<%s>", queue_reverse_path(id));
-    if (c->features & HAS_SIZE)
-        buf_format(out, " SIZE=%llu", (unsigned long long)queue_bytes(id));
-    if ((c->features & HAS_8BITMIME) && (facts & QUEUE_IS_8BIT))
-        buf_puts(out, " BODY=8BITMIME");
-    if (facts & QUEUE_NEEDS_UTF8)
-        buf_puts(out, " SMTPUTF8");
-    buf_puts(out, "\r\n");
-    if (is_pipelining(c))
-        send_pipeline(c);
+    delivery_put_mail(&c->d, c->features, &c->link.out);
 }
 
-static void send_one_rcpt(struct courier *c)
+static void send_rcpt(struct courier *c)
 {
     if (!is_pipelining(c))
-        send_rcpt(c, &c->d.asked);
+        delivery_put_rcpt(&c->d.asked, &c->link.out);
 }
 
 static void send_data(struct courier *c)
@@ -221,27 +178,9 @@ static void send_data(struct courier *c)
         buf_puts(&c->link.out, "DATA\r\n");
 }
 
-/* Queue blocks, head then body, stuffed straight into the link's buffer.
- * False: there is more than the buffer holds. */
-static bool send_body(struct courier *c)
-{
-    size_t count, room, written;
-    const uint8_t *bytes;
-    while ((bytes = queue_read(c->d.id, &c->d.reader, &count)) != NULL) {
-        uint8_t *at = buf_tail(&c->link.out, &room);
-        size_t used = dot_send(&c->d.dot, bytes, count, at, room, &written);
-        buf_wrote(&c->link.out, written);
-        queue_took(&c->d.reader, used);
-        if (used < count)
-            return false;
-    }
-    return buf_room(&c->link.out) >= sizeof "\r\n.\r\n";
-}
-
 static void send_dot(struct courier *c)
 {
-    buf_puts(&c->link.out, dot_end(&c->d.dot));
-    c->d.has_sent_dot = true;
+    delivery_put_dot(&c->d, &c->link.out);
 }
 
 static void send_rset(struct courier *c)
@@ -270,7 +209,7 @@ static const struct {
     [COURIER_AUTH] = {send_auth, REPLY_SECONDS, "no reply to AUTH came"},
     [COURIER_IDLE] = {NULL, CONNECTION_IDLE_SECONDS, ""},
     [COURIER_MAIL] = {send_mail, REPLY_SECONDS, "no reply to MAIL came"},
-    [COURIER_RCPT] = {send_one_rcpt, REPLY_SECONDS, "no reply to RCPT came"},
+    [COURIER_RCPT] = {send_rcpt, REPLY_SECONDS, "no reply to RCPT came"},
     [COURIER_DATA] = {send_data, REPLY_DATA_SECONDS, "no reply to DATA came"},
     [COURIER_BODY] = {NULL, REPLY_BLOCK_SECONDS, "the message was not taken"},
     [COURIER_DOT] = {send_dot, REPLY_DOT_SECONDS,
@@ -446,7 +385,7 @@ static void on_auth(struct courier *c, int64_t now_ms)
 
 static void ask_next_recipient(struct courier *c, int64_t now_ms)
 {
-    if (next_open(c->d.id, &c->d.asked))
+    if (delivery_next_open(c->d.id, &c->d.asked))
         enter(c, COURIER_RCPT, now_ms);
     else if (c->d.accepted > 0 || is_pipelining(c))
         enter(c, COURIER_DATA, now_ms);
@@ -611,23 +550,10 @@ static void (*const meaning[COURIER_STATES])(struct courier *c,
 
 /* ---- Replies in ---------------------------------------------------------- */
 
-static const struct {
-    const char *keyword;
-    enum courier_feature feature;
-} keywords[] = {
-    {"STARTTLS", HAS_STARTTLS}, {"PIPELINING", HAS_PIPELINING},
-    {"8BITMIME", HAS_8BITMIME}, {"SIZE", HAS_SIZE},
-    {"SMTPUTF8", HAS_SMTPUTF8},
-};
-
 /* A line of the EHLO reply, behind its code. */
 static void note_keyword(struct courier *c, const char *line, size_t length)
 {
-    const char *blank = memchr(line, ' ', length);
-    size_t n = blank ? (size_t)(blank - line) : length;
-    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
-        if (bytes_equal_nocase(line, n, keywords[i].keyword))
-            c->features |= keywords[i].feature;
+    c->features |= delivery_feature(line, length);
     c->mechanisms |= sasl_offered(line, length);
 }
 
@@ -702,8 +628,8 @@ static void send_more(struct courier *c, int64_t now_ms)
     for (int i = 0; i < FLUSHES_PER_TURN; i++) {
         if (c->state >= COURIER_MAIL && c->state <= COURIER_DATA &&
             is_pipelining(c))
-            send_pipeline(c);
-        if (c->state == COURIER_BODY && send_body(c))
+            delivery_put_pipeline(&c->d, &c->link.out);
+        if (c->state == COURIER_BODY && delivery_put_body(&c->d, &c->link.out))
             enter(c, COURIER_DOT, now_ms);
         if (c->is_out_of_step || c->link.out.overflow) {
             stumble(c, R_OUT_OF_STEP, now_ms);

@@ -10,10 +10,9 @@
 #include <stdint.h>
 
 #include "config.h"
-#include "dot.h"
+#include "delivery.h"
 #include "ip.h"
 #include "link.h"
-#include "queue.h"
 #include "reply.h"
 #include "sasl.h"
 
@@ -39,31 +38,6 @@ enum courier_state {
     COURIER_STATES
 };
 
-enum courier_feature {
-    HAS_STARTTLS = 1,
-    HAS_PIPELINING = 2,
-    HAS_8BITMIME = 4,
-    HAS_SIZE = 8,
-    HAS_SMTPUTF8 = 16
-};
-
-/* The message in hand; cleared as a whole for each. */
-struct delivery {
-    queue_id id; /* QUEUE_NONE: none */
-    int64_t began_ms;
-    bool has_reply;                   /* any, to this message */
-    struct queue_recipient asked;     /* whose RCPT is due a reply */
-    struct queue_recipient announced; /* whose RCPT has left */
-    unsigned replies_due;             /* to those that have left */
-    bool has_sent_data;               /* with the pipeline */
-    bool has_sent_dot;                /* into the link's buffer, at least */
-    unsigned accepted;                /* recipients */
-    bool is_mail_refused;             /* what follows is only its echo */
-    struct reply refusal;             /* of MAIL */
-    struct dot_sender dot;
-    struct queue_reader reader;
-};
-
 struct courier {
     enum courier_state state;
     struct link link;
@@ -71,7 +45,7 @@ struct courier {
     struct reply reply;
     struct sasl sasl;
     unsigned challenges;
-    unsigned features;
+    unsigned features;   /* delivery_feature bits */
     unsigned mechanisms; /* SASL_BITs offered */
     unsigned messages;   /* given back over this connection */
     bool is_last;        /* address of its round; else the next may be better */
