@@ -201,12 +201,14 @@ static void warn(const char *file)
         if (s->allow_from.items[i].prefix_bits == 0)
             log_line(LOG_AT_WARN, "relay",
                      "allow_from=0/0: an OPEN RELAY for all who can reach it");
-    file = file ? file : SETTINGS_FILE;
-    if (access(file, F_OK) == 0 && access(file, R_OK) != 0)
-        log_line(LOG_AT_WARN, "relay",
-                 "file=%s cannot be read again: SIGHUP will fail; give it to "
-                 "the user %s",
-                 file, s->run_as);
+    const char *files[] = {file ? file : SETTINGS_FILE,
+                           s->smarthost_password_file, s->smarthost_ca_file};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (access(files[i], F_OK) == 0 && access(files[i], R_OK) != 0)
+            log_line(LOG_AT_WARN, "relay",
+                     "file=%s cannot be read again: SIGHUP will fail; give it "
+                     "to the user %s",
+                     files[i], s->run_as);
 }
 
 static void start_log(void)
@@ -248,33 +250,32 @@ static enum exit_code start(const char *file)
 
 /* ---- The loop ------------------------------------------------------------ */
 
+static struct poller poller;
+
 /* Rooms act in the order of a mail's way: the name is known before the
  * connection is wanted, the message is in the queue before it is sent. */
-static struct poller p;
-
 static void turn(int64_t wake_ms)
 {
     int64_t now_ms = clock_ms();
-    poller_reset(&p);
-    poller_wake_at(&p, wake_ms);
-    int signals = poller_add(&p, signal_pipe[0], POLLIN);
-    smtp_in_prep(&p, now_ms);
-    dns_prep(&p);
-    smtp_out_prep(&p, now_ms);
-    poller_wait(&p, now_ms);
+    poller_reset(&poller);
+    poller_wake_at(&poller, wake_ms);
+    int signals = poller_add(&poller, signal_pipe[0], POLLIN);
+    smtp_in_prep(&poller, now_ms);
+    dns_prep(&poller);
+    smtp_out_prep(&poller, now_ms);
+    poller_wait(&poller, now_ms);
     now_ms = clock_ms();
-    if (poller_events(&p, signals, signal_pipe[0]))
+    if (poller_events(&poller, signals, signal_pipe[0]))
         empty_signal_pipe();
-    smtp_in_run(&p, now_ms);
-    dns_run(&p, now_ms);
-    smtp_out_run(&p, now_ms);
+    smtp_in_run(&poller, now_ms);
+    dns_run(&poller, now_ms);
+    smtp_out_run(&poller, now_ms);
 }
 
 /* What was decided at the start and stays until the next one. */
-#define FIXED(key)                                                             \
-    {                                                                          \
-#key, offsetof(struct settings, key), sizeof settings()->key           \
-    }
+/* clang-format off */
+#define FIXED(key) {#key, offsetof(struct settings, key), sizeof settings()->key}
+/* clang-format on */
 static const struct {
     const char *key;
     size_t offset, size;
@@ -344,7 +345,7 @@ static int run(const char *file)
 
 static size_t relay_memory_bytes(void)
 {
-    return sizeof p + sizeof hostname + sizeof(struct settings);
+    return sizeof poller + sizeof hostname + sizeof(struct settings);
 }
 
 /* ---- Commands ------------------------------------------------------------ */
