@@ -274,7 +274,7 @@ static void turn(int64_t wake_ms)
 
 /* What was decided at the start and stays until the next one. */
 /* clang-format off */
-#define FIXED(key) {#key, offsetof(struct settings, key), sizeof settings()->key}
+#define FIXED(k) {#k, offsetof(struct settings, k), sizeof settings()->k}
 /* clang-format on */
 static const struct {
     const char *key;
