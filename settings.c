@@ -411,11 +411,20 @@ static bool check_ca_file(struct load *l)
     return true;
 }
 
+/* Our name is said where nobody has offered SMTPUTF8 yet. */
+static bool is_ascii(const char *text)
+{
+    while (*text != '\0' && (unsigned char)*text < 0x80)
+        text++;
+    return *text == '\0';
+}
+
 static bool check_names(struct load *l)
 {
     struct path postmaster;
     const char *rest;
-    if (*l->s.hostname != '\0' && !path_is_domain(l->s.hostname))
+    if (*l->s.hostname != '\0' &&
+        (!path_is_domain(l->s.hostname) || !is_ascii(l->s.hostname)))
         return fail(l, row_of("hostname"), "\"%.60s\" is no host name",
                     l->s.hostname);
     if (*l->s.postmaster != '\0' &&

@@ -216,6 +216,42 @@ static const struct {
      "\"192.168.1.9/16\" is no network (such as 192.168.0.0/16; no bits"},
     {BASE "allow_from = lan\n",
      "the.conf line 3: allow_from: ", "\"lan\" is no network"},
+    {BASE "allow_from =\n",
+     "the.conf line 3: allow_from: ", "is empty; no device could send"},
+    /* names and addresses */
+    {BASE "hostname = my relay\n",
+     "the.conf line 3: hostname: ", "\"my relay\" is no host name"},
+    {BASE "hostname = relay..example\n",
+     "the.conf line 3: hostname: ", "is no host name"},
+    {BASE "hostname = b\xc3\xbcro\n",
+     "the.conf line 3: hostname: ", "is no host name"},
+    {BASE "hostname = relay:25\n",
+     "the.conf line 3: hostname: ", "is no host name"},
+    {BASE "hostname = <relay>\n",
+     "the.conf line 3: hostname: ", "is no host name"},
+    {BASE "postmaster = Me <me@example.com>\n",
+     "the.conf line 3: postmaster: ", "is no plain address such as me@"},
+    {BASE "postmaster = <me@example.com>\n",
+     "the.conf line 3: postmaster: ", "is no plain address"},
+    {BASE "postmaster = me\n",
+     "the.conf line 3: postmaster: ", "\"me\" is no plain address"},
+    {BASE "postmaster = me@\n",
+     "the.conf line 3: postmaster: ", "is no plain address"},
+    {BASE "postmaster = m\xc3\xbc@example.com\n",
+     "the.conf line 3: postmaster: ", "is no plain address"},
+    {BASE "postmaster = me@example.com you@example.com\n",
+     "the.conf line 3: postmaster: ", "is no plain address"},
+    {BASE "postmaster = me@example.com,you@example.com\n",
+     "the.conf line 3: postmaster: ", "is no plain address"},
+    {BASE "postmaster = @a:me@example.com\n",
+     "the.conf line 3: postmaster: ", "is no plain address"},
+    /* a comment behind a value would become part of it */
+    {BASE "hostname = relay.example # ours\n", "the.conf line 3: hostname: ",
+     "holds \" #\"; a comment needs its own line"},
+    {BASE "smarthost_user = me # you\n",
+     "the.conf line 3: smarthost_user: ", "a comment needs its own line"},
+    {"smarthost = a:25 # ours\nsmarthost_ca_file = /dev/null\n",
+     "the.conf line 1: smarthost: ", "a comment needs its own line"},
     {BASE "retry_first_seconds = 901\n",
      "the.conf line 3: retry_first_seconds: ",
      "is above retry_max_seconds; lower it"},
@@ -265,7 +301,8 @@ START_TEST(refusals_name_file_line_key_and_cure)
     for (size_t i = 0; i < COUNT(bad); i++) {
         load_good(BASE "hostname = before.example\n");
         struct settings before = *settings();
-        ck_assert_msg(!load(bad[i].text), "row %zu was taken", i);
+        ck_assert_msg(!load(bad[i].text), "row %zu was taken:\n%s", i,
+                      bad[i].text);
         ck_assert_msg(strncmp(error, bad[i].where, strlen(bad[i].where)) == 0,
                       "row %zu: %s", i, error);
         ck_assert_msg(strstr(error, bad[i].cure) != NULL, "row %zu: %s", i,
@@ -295,6 +332,72 @@ START_TEST(long_file_name)
     ck_assert(strstr(error, " line 1: expire_hours: 0 is out of bounds") !=
               NULL);
     ck_assert_uint_lt(strlen(error), sizeof error);
+}
+END_TEST
+
+/* A password is whatever it is; a name may hold the sign, too. */
+START_TEST(number_signs_that_are_no_comments)
+{
+    load_good(BASE "smarthost_user = me#you\n"
+                   "smarthost_password = pass # word\n"
+                   "postmaster = me@example.com\n");
+    ck_assert_str_eq(settings()->smarthost_user, "me#you");
+    ck_assert_str_eq(settings()->smarthost_password, "pass # word");
+    ck_assert_str_eq(settings()->postmaster, "me@example.com");
+}
+END_TEST
+
+/* ---- The last say -------------------------------------------------------- */
+
+static char asked_about[256];
+
+static bool agree(const struct settings *s, char why[SETTINGS_ERROR_BYTES])
+{
+    (void)why;
+    snprintf(asked_about, sizeof asked_about, "%s", s->hostname);
+    return true;
+}
+
+static bool disagree(const struct settings *s, char why[SETTINGS_ERROR_BYTES])
+{
+    snprintf(why, SETTINGS_ERROR_BYTES, "%s is not to our liking", s->hostname);
+    return false;
+}
+
+START_TEST(the_last_say)
+{
+    load_good(BASE "hostname = before.example\n");
+    struct settings before = *settings();
+    write_file(file, BASE "\nhostname = after.example\n", 0600);
+    ck_assert(!settings_load(file, disagree, error));
+    ck_assert_str_eq(error, "after.example is not to our liking");
+    ck_assert_mem_eq(&before, settings(), sizeof before);
+    ck_assert(strstr(printed(), "from the.conf line 3") != NULL);
+    ck_assert_msg(settings_load(file, agree, error), "%s", error);
+    ck_assert_str_eq(asked_about, "after.example");
+    ck_assert_str_eq(settings()->hostname, "after.example");
+    /* It is asked about good values alone. */
+    asked_about[0] = '\0';
+    write_file(file, BASE "hostname = bad..example\n", 0600);
+    ck_assert(!settings_load(file, agree, error));
+    ck_assert_str_eq(asked_about, "");
+    ck_assert_str_eq(settings()->hostname, "after.example");
+}
+END_TEST
+
+START_TEST(preset)
+{
+    load_good(BASE "expire_hours = 7\nsmarthost_user = me\n"
+                   "smarthost_password = " SECRET "\nlog = syslog\n");
+    settings_preset();
+    const struct settings *s = settings();
+    ck_assert_str_eq(s->smarthost, SMARTHOST); /* none is no fault here */
+    ck_assert_str_eq(s->smarthost_password, SMARTHOST_PASSWORD);
+    ck_assert_int_eq(s->expire_hours, EXPIRE_HOURS);
+    ck_assert_uint_eq(s->log, LOG_STDERR);
+    ck_assert_uint_ge(s->listen.count, 1);
+    ck_assert_uint_ge(s->allow_from.count, 1);
+    ck_assert(strstr(printed(), "hunter2") == NULL);
 }
 END_TEST
 
@@ -477,6 +580,9 @@ Suite *suite_settings(void)
     tcase_add_test(c, every_kind);
     tcase_add_test(c, smarthosts);
     tcase_add_test(c, refusals_name_file_line_key_and_cure);
+    tcase_add_test(c, number_signs_that_are_no_comments);
+    tcase_add_test(c, the_last_say);
+    tcase_add_test(c, preset);
     tcase_add_test(c, nul_byte);
     tcase_add_test(c, long_file_name);
     tcase_add_test(c, file_modes);
