@@ -398,6 +398,7 @@ static void refuse_order(struct session *c, const struct verb *v,
 static void refuse_line(struct session *c, const char *reply, const char *line)
 {
     char verb[VERB_BYTES] = "(hidden)";
+    line += strspn(line, " \t");
     size_t letters = strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                   "abcdefghijklmnopqrstuvwxyz");
     if (!c->has_tried_auth && letters == strcspn(line, " \t") &&
@@ -405,6 +406,8 @@ static void refuse_line(struct session *c, const char *reply, const char *line)
         memcpy(verb, line, letters);
         verb[letters] = '\0';
     }
+    /* "AUTH=LOGIN" and the like: no verb of ours, and a password follows. */
+    c->has_tried_auth |= letters >= 4 && bytes_equal_nocase(line, 4, "AUTH");
     refuse(c, reply, verb);
 }
 

@@ -1046,6 +1046,110 @@ START_TEST(an_accepted_mail_is_one_log_line)
 }
 END_TEST
 
+/* What a device says where a login or nothing at all was understood; what the
+ * log must not show of it, and what it must. */
+static const struct secret_row {
+    const char *lines;
+    unsigned replies;
+    const char *secret, *shown;
+} secrets[] = {
+    {" AUTH PLAIN AG1lAHNlY3JldA==\r\n", 1, "AG1l", "command=\"AUTH\""},
+    {"\tauth\tplain AG1lAHNlY3JldA==\r\n", 1, "AG1l", "command=\"AUTH\""},
+    {"AUTH=PLAIN AG1lAHNlY3JldA==\r\n", 1, "AG1l", "command=\"(hidden)\""},
+    {"AUTH LOGIN\r\nbWU=\r\nc2VjcmV0\r\n", 3, "c2Vj", "command=\"(hidden)\""},
+    {"AUTH LOGIN\r\nme\r\nhunter\r\n", 3, "hunter", "command=\"(hidden)\""},
+    {"AUTH LOGIN\r\nhunter \x01\r\n", 2, "hunter", "command=\"(hidden)\""},
+    {"\x01hunter2 x\r\n", 1, "hunter2", "command=\"(hidden)\""},
+    {"AUTH PLAIN \x01hunter2\r\n", 1, "hunter2", "command=\"AUTH\""},
+    {" AUTH PLAIN \x01hunter2\r\n", 1, "hunter2", "command=\"AUTH\""},
+    {" AUTH LOGIN \x01\r\nhunter\r\n", 2, "hunter", "command=\"(hidden)\""},
+    {"auth=login\r\nhunter\r\n", 2, "hunter", "command=\"(hidden)\""},
+    {"hunter2\r\n", 1, "hunter2", "command=\"(hidden)\""},
+    {"hunterishidden\r\n", 1, "hunter", "command=\"(hidden)\""},
+    {"XYZZY hunter2\r\n", 1, "hunter2", "command=\"XYZZY\""},
+    {" XYZZY\r\n", 1, "hunter2", "command=\"XYZZY\""},
+};
+
+START_TEST(secrets_stay_out_of_the_log)
+{
+    const struct secret_row *w = &secrets[_i];
+    for (int by_byte = 0; by_byte < 2; by_byte++) {
+        struct device *d = call_and_greet("10.0.0.9");
+        forget_log();
+        if (by_byte)
+            drip(d, w->lines);
+        else
+            say_all(d, w->lines);
+        for (unsigned i = 0; i < w->replies; i++)
+            expect(d, "50");
+        ck_assert_msg(strstr(log_text, w->secret) == NULL, "%s: %s", w->lines,
+                      log_text);
+        ck_assert_msg(strstr(log_text, w->shown) != NULL, "%s: %s", w->lines,
+                      log_text);
+        ck_assert_uint_eq(log_lines, w->replies);
+    }
+}
+END_TEST
+
+START_TEST(repaired_line_ends_are_logged)
+{
+    static const struct {
+        const char *lines;
+        unsigned repaired;
+    } rows[] = {
+        {"hi\r\nho\r\n.\r\n", 0},
+        {".\r\n", 0},
+        {"hi\nho\r\n.\r\n", 1},
+        {"hi\rho\r\n.\r\n", 1},
+    };
+    struct device *d = call_and_greet("10.0.0.9");
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        /* of the commands the line ends say nothing */
+        ask(d, "MAIL FROM:<a@example.com>\n", "250 2.1.0 ");
+        ask(d, "RCPT TO:<b@example.net>\n", "250 2.1.5 ");
+        ask(d, "DATA\n", "354 ");
+        forget_log();
+        ask(d, rows[i].lines, "250 2.0.0 Queued");
+        ck_assert_uint_eq(log_lines, 1);
+        ck_assert_msg(logged(" repaired=line-ends ") == rows[i].repaired,
+                      "row %zu: %s", i, log_text);
+        ck_assert_uint_eq(logged(" auth=- accepted "), !rows[i].repaired);
+        ck_assert(take_mail());
+    }
+}
+END_TEST
+
+/* The smarthost may be quicker than our own next turn: whenever the message
+ * is settled, the device hears 250, and once that it was passed on. */
+START_TEST(a_message_settled_before_its_reply_is_passed_on)
+{
+    unsigned passed_on = 0;
+    for (unsigned before = 0; before < 60; before++) {
+        const char *text = "";
+        struct device *d = call_and_greet("10.0.0.9");
+        transcript[0] = '\0';
+        for (unsigned i = 0; i < before; i++)
+            push(d, "NOOP\r\n", 6);
+        for (size_t i = 1; i < 4; i++)
+            push(d, lines[i], strlen(lines[i]));
+        push(d, "hi\r\n.\r\n", 7);
+        while (queue_next_due_ms() > now_ms)
+            ck_assert(turn());
+        ck_assert(take_mail());
+        expect_nothing_held();
+        settle(d);
+        for (unsigned i = 0; i < before + 4; i++)
+            text = reply(d);
+        ck_assert_msg(strncmp(text, "250 2.0.0 ", 10) == 0, "%s", text);
+        passed_on += strncmp(text + 10, "Passed on as ", 13) == 0;
+        ask(d, "QUIT\r\n", "221");
+        hang_up_device(d);
+        settle(NULL);
+    }
+    ck_assert_uint_ge(passed_on, 1);
+}
+END_TEST
+
 Suite *suite_smtp_in(void)
 {
     Suite *s = suite_create("smtp_in");
@@ -1077,6 +1181,9 @@ Suite *suite_smtp_in(void)
     tcase_add_test(c, a_stranger_is_one_log_line_and_then_cut);
     tcase_add_test(c, a11_what_to_change_is_logged);
     tcase_add_test(c, an_accepted_mail_is_one_log_line);
+    tcase_add_loop_test(c, secrets_stay_out_of_the_log, 0, COUNT(secrets));
+    tcase_add_test(c, repaired_line_ends_are_logged);
+    tcase_add_test(c, a_message_settled_before_its_reply_is_passed_on);
     suite_add_tcase(s, c);
     return s;
 }

@@ -324,6 +324,28 @@ START_TEST(a10_the_end_of_errors_needs_no_further_bytes)
 }
 END_TEST
 
+/* A list of recipients with a mistake in it, sent again and again, is no
+ * reason to end a connection that does its work. */
+START_TEST(a10_errors_are_forgiven_by_mail)
+{
+    struct device *d = call_and_greet("10.0.0.9");
+    for (int i = 0; i < CLIENT_ERRORS_MAX + 5; i++) {
+        ask(d, MAIL, "250 2.1.0");
+        ask(d, "RCPT TO:<b@>\r\n", "501 5.1.3");
+        ask(d, RCPT, "250 2.1.5");
+        ask(d, "DATA\r\n", "354");
+        ask(d, "hi\r\n.\r\n", "250 2.0.0 Queued");
+        ck_assert(take_mail());
+    }
+    /* Those behind the last message count from one. */
+    for (int i = 0; i < CLIENT_ERRORS_MAX; i++)
+        ask(d, "XYZZY\r\n", "500 5.5.1");
+    ask(d, "XYZZY\r\n", "500 5.5.1");
+    expect(d, "421 4.7.0 Too many errors");
+    expect_end(d);
+}
+END_TEST
+
 /* ---- Sizes and full pools ------------------------------------------------ */
 
 START_TEST(a15_the_cap_holds_while_receiving)
@@ -501,6 +523,29 @@ START_TEST(queue_full_at_rcpt)
     empty_queue();
     send_a_mail(d);
     ck_assert(take_mail());
+}
+END_TEST
+
+/* Who pipelines its DATA goes by the last reply: 503 would be for good, 452
+ * is what it was. */
+START_TEST(queue_full_is_said_at_data_too)
+{
+    struct device *d = call_and_greet("10.0.0.9");
+    fill_queue(0);
+    fill_queue(QUEUE_SMALL_BYTES);
+    say_all(d, MAIL RCPT "DATA\r\n");
+    expect(d, "452 4.3.1 ");
+    expect(d, "503 5.5.1");
+    expect(d, "452 4.3.1 ");
+    /* It is no error of the device's, however often it tries. */
+    for (int i = 0; i < CLIENT_ERRORS_MAX + 5; i++)
+        ask(d, "DATA\r\n", "452 4.3.1 ");
+    ask(d, "RSET\r\n", "250");
+    ask(d, "DATA\r\n", "503 5.5.1");
+    empty_queue();
+    send_a_mail(d);
+    ck_assert(take_mail());
+    ask(d, "DATA\r\n", "503 5.5.1");
 }
 END_TEST
 
@@ -1225,6 +1270,7 @@ static TCase *limits_case(void)
     tcase_add_loop_test(c, a9_junk_has_an_end, 0, COUNT(junk_rows));
     tcase_add_test(c, a9_junk_is_forgiven_by_mail);
     tcase_add_test(c, a10_errors_have_an_end);
+    tcase_add_test(c, a10_errors_are_forgiven_by_mail);
     tcase_add_test(c, a10_the_end_of_errors_needs_no_further_bytes);
     tcase_add_test(c, a15_the_cap_holds_while_receiving);
     tcase_add_test(c, a15_exactly_the_cap_fits);
@@ -1233,6 +1279,7 @@ static TCase *limits_case(void)
     tcase_add_test(c, queue_full_in_a_message_of_unknown_size);
     tcase_add_test(c, queue_full_to_the_last_block);
     tcase_add_test(c, queue_full_at_rcpt);
+    tcase_add_test(c, queue_full_is_said_at_data_too);
     tcase_add_test(c, queue_full_of_messages);
     tcase_add_test(c, client_slots_gone);
     tcase_add_test(c, clients_of_one_address);
