@@ -97,14 +97,15 @@ static void stumble(struct courier *c, const char *why, int64_t now_ms)
 {
     char clean[TLS_WHY_BYTES];
     struct ip_endpoint at = c->at;
-    /* Ended behind the login, before any message: were that not the
-     * address's fault, we would log in again at once, for ever. */
-    bool is_set_up = c->state > COURIER_IDLE || c->messages > 0;
+    /* Ended before any word on any message: were that not the address's
+     * fault, too, each waiting message would log in once, at once. */
+    bool is_good =
+        c->messages > 0 || (c->state > COURIER_IDLE && c->d.has_reply);
     log_clean(clean, sizeof clean, why, strlen(why));
     if (c->d.id != QUEUE_NONE)
         lose_message(c, clean, now_ms);
     drop(c);
-    if (!is_set_up)
+    if (!is_good)
         route_address_failed(&at, clean, now_ms);
 }
 

@@ -364,11 +364,14 @@ START_TEST(b9_replies_at_each_stage)
         {AT_DATA, "421 4.3.2 down\r\n", 'L', false},
         {AT_DATA, "451 4.3.0 busy\r\n", 'L', false},
         {AT_DATA, "554 5.7.1 no\r\n", 'R', false},
+        {AT_DATA, "530 5.7.0 log in\r\n", '-', true},
         {AT_DOT, "421 4.3.2 down\r\n", 'L', false},
         {AT_DOT, "451 4.3.0 busy\r\n", 'L', false},
         {AT_DOT, "452 4.3.1 full\r\n", 'L', false},
         {AT_DOT, "550 5.7.1 spam\r\n", 'R', false},
         {AT_DOT, "554-5.6.0 no\r\n554 5.6.0 way\r\n", 'R', false},
+        {AT_DOT, "530 5.7.0 log in\r\n", '-', true},
+        {AT_DOT, "535 5.7.8 log in\r\n", '-', true},
         {AT_DOT, "250 2.0.0 ok\r\n", 'S', false},
         {AT_DOT, "252 2.0.0 ok\r\n", 'S', false},
     };
@@ -499,6 +502,64 @@ START_TEST(connections_grow_one_at_a_time)
 }
 END_TEST
 
+/* The smarthost greets a second connection with a 421 while the first works:
+ * that is no fault of the route. One is enough, then, as long as it lives. */
+START_TEST(one_connection_is_enough)
+{
+    talk_begin(1, "");
+    talk_mail();
+    talk_mail_to("c@y.test");
+    talk_until(AT_MAIL, false);
+    int second = talk_take(0);
+    ck_assert_int_ge(second, 0);
+    ck_assert_int_gt(send(second, "421 4.7.0 enough\r\n", 18, 0), 0);
+    talk_settle();
+    close(second);
+    talk_expect_log("connections=1 enough why=\"127.0.0.1:", 1);
+    talk_expect_log("route=", 0);
+    talk_advance(200);
+    ck_assert_int_eq(talk_take(0), -1);
+    talk_say("250 ok\r\n");
+    talk_expect(RCPT_LINE);
+    talk_say("250 ok\r\n");
+    talk_expect(DATA_LINE);
+    talk_say("354 go\r\n");
+    talk_expect(BODY_WIRE);
+    /* the other follows at once, and so does what comes now */
+    static const char *const rest[] = {"RCPT TO:<c@y.test>\r\n",
+                                       "RCPT TO:<alert@y.test>\r\n"};
+    for (size_t i = 0; i < COUNT(rest); i++) {
+        if (i == 1)
+            talk_mail_to("alert@y.test");
+        talk_say("250 took\r\n");
+        talk_expect(MAIL_LINE);
+        talk_say("250 ok\r\n");
+        talk_expect(rest[i]);
+        talk_say("250 ok\r\n");
+        talk_expect(DATA_LINE);
+        talk_say("354 go\r\n");
+        talk_expect(BODY_WIRE);
+    }
+    talk_say("250 took\r\n");
+    talk_expect_fate("alert@y.test", 'S');
+    talk_expect_log("delay_ms=0 ", 1);
+    ck_assert_int_eq(talk_take(0), -1);
+    talk_advance(CONNECTION_IDLE_SECONDS);
+    talk_expect("QUIT\r\n");
+    talk_say("221 bye\r\n");
+    talk_expect_end();
+    talk_expect_log("connections=", 1);
+    /* A new first one, and a second may be tried again. */
+    talk_mail();
+    talk_mail_to("c@y.test");
+    talk_until(AT_MAIL, false);
+    second = talk_take(0);
+    ck_assert_int_ge(second, 0);
+    close(second);
+    talk_end();
+}
+END_TEST
+
 /* ---- Addresses and the route --------------------------------------------- */
 
 START_TEST(each_address_is_tried_then_the_route_rests)
@@ -576,6 +637,98 @@ START_TEST(rest_of_the_route_grows)
     ck_assert_uint_eq(talk.delivered, 2);
     talk_expect_log("route=up", 1);
     talk_end();
+}
+END_TEST
+
+static const char *busy_line, *busy_reply;
+
+static const char *be_busy(struct talk_client *c, const char *line)
+{
+    (void)c;
+    bool is_busy = strncmp(line, busy_line, strlen(busy_line)) == 0;
+    return is_busy ? busy_reply : NULL;
+}
+
+/* A login that is taken proves nothing: who then will not work for us rests
+ * the route for longer each time, until a message is done. */
+START_TEST(rest_grows_although_the_login_is_taken)
+{
+    static const struct {
+        const char *line, *reply;
+    } rows[] = {
+        {"MAIL", "421 4.3.2 busy\r\n"},
+        {"AUTH", "235 ok\r\n421 4.3.2 busy\r\n"},
+    };
+    static const int rests[] = {15, 15, 30, 60, 120, 240, 480, 900, 900};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        talk_begin(1, TALK_LOGIN "connections_max = 1\n");
+        busy_line = rows[i].line;
+        busy_reply = rows[i].reply;
+        talk.rule = be_busy;
+        talk.extensions = "250 AUTH PLAIN\r\n";
+        talk_mail();
+        talk_serve(2760); /* their sum, and the next is no more */
+        const char *at = talk.log;
+        for (size_t n = 0; n < COUNT(rests); n++) {
+            char text[64];
+            int length =
+                snprintf(text, sizeof text, "route=paused for_s=%d ", rests[n]);
+            at = strstr(at, "route=paused");
+            ck_assert_ptr_nonnull(at);
+            ck_assert_msg(strncmp(at, text, (size_t)length) == 0, "%s: %s",
+                          text, talk.log);
+            at += length;
+        }
+        talk_expect_log("route=up", 0);
+        talk.rule = NULL;
+        talk_serve(1000);
+        talk_mail();
+        talk_serve(10);
+        talk_expect_log("route=up", 1);
+        ck_assert_uint_eq(talk.delivered, 2);
+        talk_end();
+    }
+}
+END_TEST
+
+/* One that hangs up at MAIL without a word is tried by the message's age. */
+START_TEST(retries_grow_although_the_login_is_taken)
+{
+    static const int waits[] = {15, 15, 30, 60, 120};
+    char text[64];
+    talk_begin(1, TALK_LOGIN);
+    talk_mail();
+    for (size_t i = 0; i < COUNT(waits); i++) {
+        talk_until(AT_MAIL, i & 1);
+        talk_forget_log();
+        talk_hang_up(i & 2);
+        snprintf(text, sizeof text, "later next_s=%d\n", waits[i]);
+        talk_expect_log(text, 1);
+        talk_advance_ms(waits[i] * 1000 - 1);
+        ck_assert_int_eq(talk_take(0), -1);
+        talk_advance_ms(1);
+    }
+    talk_end();
+}
+END_TEST
+
+START_TEST(busy_smarthost_is_not_stormed)
+{
+    for (unsigned way = 0; way < 2; way++) {
+        talk_begin(1, TALK_LOGIN);
+        busy_line = "MAIL";
+        busy_reply = "421 4.3.2 busy\r\n";
+        talk.rule = be_busy;
+        if (way)
+            talk.extensions = "250 AUTH PLAIN\r\n";
+        for (unsigned i = 0; i < 200; i++)
+            talk_mail();
+        talk_serve(59);
+        ck_assert_uint_eq(talk_waiting(), 200);
+        ck_assert_uint_ge(talk.connections, 3);
+        ck_assert_uint_le(talk.connections, 8);
+        talk_end();
+    }
 }
 END_TEST
 
@@ -709,9 +862,10 @@ START_TEST(deadline_of_each_state)
         else
             talk_expect_end();
         talk_expect_fate("b@y.test", rows[n].fate);
+        bool is_route_fault = rows[n].stage <= AT_MAIL;
         if (rows[n].why[0])
-            talk_expect_log(rows[n].why, 1);
-        talk_expect_log("route=paused", rows[n].fate == '-');
+            talk_expect_log(rows[n].why, rows[n].stage == AT_MAIL ? 2 : 1);
+        talk_expect_log("route=paused", is_route_fault);
         talk_end();
     }
 }
@@ -732,6 +886,35 @@ START_TEST(deadline_is_for_the_whole_reply)
     talk_expect_end();
     talk_expect_log("route=paused", 1);
     talk_end();
+}
+END_TEST
+
+/* While another address is left, a silent one has less time. */
+START_TEST(deadline_of_an_address_that_is_not_the_last)
+{
+    static const enum talk_stage stages[] = {AT_GREETING, AT_EHLO};
+    static const char *const whys[] = {"no greeting came",
+                                       "no reply to EHLO came"};
+    for (size_t i = 0; i < COUNT(stages); i++) {
+        talk_begin(2, "");
+        talk_mail();
+        talk_until(stages[i], false);
+        talk_advance_ms(SETUP_NEXT_SECONDS * 1000 - 1);
+        talk_expect_nothing();
+        ck_assert_int_eq(talk_take(1), -1);
+        talk_advance_ms(1);
+        talk_expect_end();
+        talk_expect_log("address=failed", 1);
+        talk_expect_log(whys[i], 1);
+        talk_accept_at(1); /* the last of them */
+        talk_advance_ms(REPLY_SECONDS * 1000 - 1);
+        talk_expect_nothing();
+        talk_expect_log("route=paused", 0);
+        talk_advance_ms(1);
+        talk_expect_end();
+        talk_expect_log("route=paused", 1);
+        talk_end();
+    }
 }
 END_TEST
 
@@ -893,9 +1076,13 @@ Suite *suite_smtp_out(void)
     tcase_add_test(connections, fresh_connection_after_so_many_mails);
     tcase_add_test(connections, connections_max_is_kept);
     tcase_add_test(connections, connections_grow_one_at_a_time);
+    tcase_add_test(connections, one_connection_is_enough);
     tcase_add_test(connections, each_address_is_tried_then_the_route_rests);
     tcase_add_test(connections, last_good_address_goes_first);
     tcase_add_test(connections, rest_of_the_route_grows);
+    tcase_add_test(connections, rest_grows_although_the_login_is_taken);
+    tcase_add_test(connections, retries_grow_although_the_login_is_taken);
+    tcase_add_test(connections, busy_smarthost_is_not_stormed);
     tcase_add_test(connections, name_that_is_not_found_rests_the_route);
     tcase_add_test(connections, family_that_is_not_there_rests_the_route);
     tcase_add_test(connections, slots_of_dns_are_all_taken);
@@ -906,6 +1093,7 @@ Suite *suite_smtp_out(void)
     tcase_set_timeout(time, 60);
     tcase_add_test(time, deadline_of_each_state);
     tcase_add_test(time, deadline_is_for_the_whole_reply);
+    tcase_add_test(time, deadline_of_an_address_that_is_not_the_last);
     tcase_add_test(time, deadline_of_rset);
     tcase_add_test(time, retries_by_age);
     tcase_add_test(time, expired_while_tried);

@@ -22,20 +22,27 @@ static void begin_at(enum talk_stage stage, unsigned way)
     talk_until(stage, way & 1);
 }
 
-/* After a fault at that stage: the verdict, one line that says why, and the
- * mail that is left arrives. */
-static void end_at(enum talk_stage stage, const char *why)
+/* After a fault at that stage: the verdict, lines that say why, and the mail
+ * that is left arrives. A fault before any good word on any mail is the
+ * route's, too. */
+static void end_with(enum talk_stage stage, bool is_route_fault,
+                     const char *why)
 {
     bool is_kept = stage < AT_IDLE;
     ck_assert_msg(talk_fate("b@y.test") == fate_at(stage), "%s; log:\n%s",
                   stage_names[stage], talk.log);
     ck_assert_uint_eq(talk_waiting(), is_kept);
-    talk_expect_log("route=paused", stage < AT_MAIL);
+    talk_expect_log("route=paused", is_route_fault);
     talk_expect_log("rcpt=<b@y.test>", stage >= AT_MAIL);
     talk_expect_log("may arrive twice", stage == AT_DOT);
     if (why != NULL)
-        talk_expect_log(why, is_kept);
+        talk_expect_log(why, is_kept + (is_route_fault && stage >= AT_MAIL));
     talk_end();
+}
+
+static void end_at(enum talk_stage stage, const char *why)
+{
+    end_with(stage, stage <= AT_MAIL, why);
 }
 
 /* ---- B1: connect and greeting -------------------------------------------- */
@@ -243,7 +250,7 @@ START_TEST(b3_two_replies_to_one_command)
         begin_at(rows[i].stage, 0);
         talk_say(rows[i].text);
         talk_expect_end();
-        end_at(rows[i].stage, NULL);
+        end_with(rows[i].stage, rows[i].stage < AT_MAIL, NULL);
     }
 }
 END_TEST
@@ -862,7 +869,7 @@ START_TEST(b12_wrong_kind_of_reply)
         begin_at(rows[i / 4].stage, i & 3);
         talk_say(rows[i / 4].reply);
         talk_expect_end();
-        end_at(rows[i / 4].stage, "out of step");
+        end_with(rows[i / 4].stage, rows[i / 4].stage < AT_MAIL, "out of step");
     }
 }
 END_TEST
@@ -1009,6 +1016,168 @@ START_TEST(b17_idle_connection_dies_as_it_is_used)
 }
 END_TEST
 
+/* 421 to MAIL on a connection that has worked: it has had its fill, as if it
+ * were closed. */
+START_TEST(b17_connection_has_had_its_fill)
+{
+    for (unsigned way = 0; way < 4; way++) {
+        begin_at(AT_IDLE, way);
+        talk_mail_to("c@y.test");
+        talk_expect(MAIL_LINE);
+        if (way & 1)
+            talk_expect("RCPT TO:<c@y.test>\r\n" DATA_LINE);
+        int64_t start_ms = talk.now_ms;
+        talk_say("421 4.7.0 too many messages\r\n");
+        talk_expect_end();
+        talk_expect_log("too many messages\" again=\"on a fresh connection", 1);
+        talk_expect_log("route=paused", 0);
+        talk_expect_fate("c@y.test", '-');
+        talk_until_mail(AT_AUTH, false);
+        talk_say("235 ok\r\n");
+        talk_expect(MAIL_LINE);
+        talk_say("250 ok\r\n");
+        talk_expect("RCPT TO:<c@y.test>\r\n");
+        ck_assert_int_eq(talk.now_ms, start_ms);
+        talk_end();
+    }
+}
+END_TEST
+
+/* Later in a transaction it ends that, and no route: the connection has
+ * worked. Whom the smarthost had taken is not sent. */
+START_TEST(b17_turned_away_in_mid_transaction)
+{
+    static const struct {
+        const char *replies;
+    } rows[] = {
+        {"250 ok\r\n"},
+        {"250 ok\r\n250 ok\r\n"},
+        {"250 ok\r\n250 ok\r\n250 ok\r\n"},
+    };
+    for (size_t i = 0; i < 2 * COUNT(rows); i++) {
+        const char *at = rows[i / 2].replies;
+        bool is_pipelining = i & 1;
+        begin_at(AT_IDLE, is_pipelining);
+        talk_mail_to("c@y.test d@y.test");
+        talk_settle();
+        for (; *at; at += 8) {
+            char one[9] = "";
+            memcpy(one, at, 8);
+            talk_say(one);
+        }
+        talk_say("421 4.3.2 down\r\n");
+        talk_pull();
+        talk.got_bytes = 0;
+        talk_expect_end();
+        talk_expect_fate("c@y.test", 'L');
+        talk_expect_fate("d@y.test", 'L');
+        talk_expect_log("421 4.3.2 down", 2);
+        talk_expect_log("route=paused", 0);
+        talk_expect_log("may arrive twice", 0);
+        talk_end();
+    }
+}
+END_TEST
+
+/* ---- The program ends ---------------------------------------------------- */
+
+START_TEST(abandoned_at_each_stage)
+{
+    for (int stage = AT_GREETING; stage < AT_STAGES; stage++)
+        for (unsigned way = 0; way < 2; way++) {
+            begin_at((enum talk_stage)stage, way);
+            talk_forget_log();
+            unsigned fds = talk_count_fds();
+            smtp_out_abandon(talk.now_ms);
+            ck_assert_uint_eq(talk_count_fds(), fds - 1);
+            bool is_in_hand = stage >= AT_MAIL && stage <= AT_DOT;
+            talk_expect_log("lanpost stops", is_in_hand);
+            talk_expect_log("lanpost stops (may arrive twice)",
+                            stage == AT_DOT);
+            talk_expect_fate("b@y.test", is_in_hand ? 'L' : '-');
+            talk_expect_log("route=", 0);
+            ck_assert_uint_eq(talk_waiting(), stage < AT_IDLE);
+            talk_expect_end();
+            talk_end();
+        }
+}
+END_TEST
+
+/* There is no fresh connection to come. */
+START_TEST(abandoned_before_the_first_reply)
+{
+    begin_at(AT_IDLE, 0);
+    talk_mail_to("c@y.test");
+    talk_expect(MAIL_LINE);
+    smtp_out_abandon(talk.now_ms);
+    talk_expect_fate("c@y.test", 'L');
+    talk_expect_log("on a fresh connection", 0);
+    talk_expect_end();
+    talk_end();
+}
+END_TEST
+
+/* The dot is still with us. */
+START_TEST(abandoned_in_mid_body)
+{
+    begin_narrow(8000000);
+    smtp_out_abandon(talk.now_ms);
+    talk_expect_log("lanpost stops", 1);
+    talk_expect_log("may arrive twice", 0);
+    end_narrow();
+}
+END_TEST
+
+/* ---- Turns are bounded --------------------------------------------------- */
+
+/* What lanpost has sent and the kernel has carried over. */
+static size_t drain_smarthost(void)
+{
+    static char taken[1 << 18];
+    struct pollfd in = {.fd = talk.fd, .events = POLLIN};
+    size_t count = 0;
+    ssize_t n = 1;
+    while (n > 0 && poll(&in, 1, 5) > 0) {
+        n = recv(talk.fd, taken, sizeof taken, 0);
+        count += n > 0 ? (size_t)n : 0;
+    }
+    return count;
+}
+
+/* True: there was a reason to wake. */
+static bool run_when_woken(void)
+{
+    poller_reset(&talk.p);
+    smtp_out_prep(&talk.p, talk.now_ms);
+    int ready = poll(talk.p.fds, (nfds_t)talk.p.count, 100);
+    bool is_woken = ready > 0 || talk.p.wake_ms <= talk.now_ms;
+    if (is_woken)
+        smtp_out_run(&talk.p, talk.now_ms);
+    return is_woken;
+}
+
+START_TEST(a_fast_smarthost_takes_no_turn_for_itself)
+{
+    const size_t bytes = 8000000;
+    size_t most = 0, sum = 0;
+    talk_begin(1, "");
+    talk_big_mail(bytes);
+    talk_until(AT_DATA, true);
+    (void)!send(talk.fd, "354 go\r\n", 8, 0);
+    while (sum < bytes + 3) {
+        ck_assert_msg(run_when_woken(), "it sleeps on %zu bytes", sum);
+        size_t moved = drain_smarthost();
+        most = moved > most ? moved : most;
+        sum += moved;
+    }
+    ck_assert_uint_gt(most, 4 * CONNECTION_OUT_BYTES);
+    ck_assert_uint_le(most, 17 * CONNECTION_OUT_BYTES);
+    talk_say("250 took\r\n");
+    talk_expect_fate("b@y.test", 'S');
+    talk_end();
+}
+END_TEST
+
 /* ---- B18: no tight loops ------------------------------------------------- */
 
 static const char *three_mails_each(struct talk_client *c, const char *line)
@@ -1091,6 +1260,39 @@ START_TEST(b21_more_replies_than_commands)
 }
 END_TEST
 
+/* Replies to what is still with us: the pipeline does not fit our buffer, and
+ * the smarthost does not wait for it. */
+START_TEST(b21_replies_to_what_has_not_left)
+{
+    static const char *const verdicts[] = {"250 ok\r\n", "550 no\r\n"};
+    static char to[32768], replies[2048];
+    for (size_t i = 0; i < COUNT(verdicts); i++) {
+        talk_begin(1, "");
+        make_recipients(to, sizeof to, true);
+        talk_mail_to(to);
+        talk_until(AT_EHLO, false);
+        (void)!send(talk.fd, "250-x\r\n250 PIPELINING\r\n", 23, 0);
+        talk_turn(1000);
+        talk_pull();
+        ck_assert_uint_gt(talk.got_bytes, CONNECTION_OUT_BYTES / 2);
+        ck_assert_uint_lt(talk.got_bytes, strlen(to));
+        strcpy(replies, "250 ok\r\n");
+        for (unsigned n = 0; n < 100; n++)
+            strcat(replies, verdicts[i]);
+        strcat(replies, "354 go\r\n");
+        talk_say(replies);
+        talk_pull();
+        talk.got_bytes = 0;
+        talk_expect_end();
+        talk_expect_log("\" sent\n", 0);
+        talk_expect_log("rcpt=<", 100);
+        ck_assert_uint_ge(talk_logged("out of step"), 5);
+        talk_expect_log("may arrive twice", 0);
+        talk_end();
+    }
+}
+END_TEST
+
 static void add_tests_of_replies(TCase *tests)
 {
     tcase_add_test(tests, b1_refused);
@@ -1106,6 +1308,7 @@ static void add_tests_of_replies(TCase *tests)
     tcase_add_test(tests, b12_wrong_kind_of_reply);
     tcase_add_test(tests, b20_extensions_are_those_of_the_last_ehlo);
     tcase_add_test(tests, b21_more_replies_than_commands);
+    tcase_add_test(tests, b21_replies_to_what_has_not_left);
 }
 
 static void add_tests_of_login(TCase *tests)
@@ -1148,6 +1351,12 @@ static void add_tests_of_messages(TCase *tests)
     tcase_add_test(tests, b16_taken_then_reset);
     tcase_add_test(tests, b16_no_reply_to_quit);
     tcase_add_test(tests, b17_idle_connection_dies_as_it_is_used);
+    tcase_add_test(tests, b17_connection_has_had_its_fill);
+    tcase_add_test(tests, b17_turned_away_in_mid_transaction);
+    tcase_add_test(tests, abandoned_at_each_stage);
+    tcase_add_test(tests, abandoned_before_the_first_reply);
+    tcase_add_test(tests, abandoned_in_mid_body);
+    tcase_add_test(tests, a_fast_smarthost_takes_no_turn_for_itself);
     tcase_add_test(tests, b18_so_many_mails_per_connection);
     tcase_add_test(tests, b18_hangs_up_behind_the_login);
 }
