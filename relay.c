@@ -204,7 +204,7 @@ static void warn(const char *file)
     const char *files[] = {file ? file : SETTINGS_FILE,
                            s->smarthost_password_file, s->smarthost_ca_file};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        if (access(files[i], F_OK) == 0 && access(files[i], R_OK) != 0)
+        if (access(files[i], R_OK) != 0 && errno == EACCES)
             log_line(LOG_AT_WARN, "relay",
                      "file=%s cannot be read again: SIGHUP will fail; give it "
                      "to the user %s",
