@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../config.h"
 #include "../log.h"
+#include "../poller.h"
 Suite *suite_log(void);
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
@@ -148,22 +150,87 @@ START_TEST(line_to_stderr)
 }
 END_TEST
 
-START_TEST(full_pipe_drops_and_counts)
+/* A write to it would block for good. */
+static void open_full_pipe(int ends[2])
 {
-    int ends[2];
     char junk[4096] = {0};
-    unsigned long before = log_dropped();
     ck_assert_int_eq(pipe(ends), 0);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     while (write(ends[1], junk, sizeof junk) > 0)
         continue;
-    fcntl(ends[1], F_SETFL, 0); /* a write would block for good now */
+    fcntl(ends[1], F_SETFL, 0);
+}
+
+START_TEST(full_pipe_drops_and_counts)
+{
+    int ends[2];
+    unsigned long before = log_dropped();
+    open_full_pipe(ends);
     for (int i = 0; i < 3; i++)
         with_stderr(ends[1], "nobody takes it");
     ck_assert_uint_eq(log_dropped() - before, 3);
     close(ends[0]);
     with_stderr(ends[1], "nobody is there"); /* SIGPIPE is ignored */
     ck_assert_uint_eq(log_dropped() - before, 4);
+    close(ends[1]);
+}
+END_TEST
+
+/* A reader that sleeps a while, then reads to the end. */
+static pid_t start_late_reader(int ends[2])
+{
+    char junk[4096];
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child != 0)
+        return child;
+    close(ends[1]);
+    usleep(200000);
+    while (read(ends[0], junk, sizeof junk) > 0)
+        continue;
+    _exit(0);
+}
+
+START_TEST(patience_waits_for_a_late_reader)
+{
+    int ends[2], status;
+    unsigned long before = log_dropped();
+    open_full_pipe(ends);
+    log_set_patience(0);
+    with_stderr(ends[1], "nobody takes it");
+    ck_assert_uint_eq(log_dropped() - before, 1);
+    pid_t child = start_late_reader(ends);
+    int64_t start_ms = clock_ms();
+    log_set_patience(10000);
+    for (int i = 0; i < 50; i++)
+        with_stderr(ends[1], "somebody takes it");
+    int64_t waited_ms = clock_ms() - start_ms;
+    log_set_patience(0);
+    close(ends[1]);
+    close(ends[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_uint_eq(log_dropped() - before, 1);
+    ck_assert_int_ge(waited_ms, 150);
+    ck_assert_int_lt(waited_ms, 10000);
+}
+END_TEST
+
+/* So long in all, not for each line: the end of the program is bounded. */
+START_TEST(patience_is_used_up)
+{
+    int ends[2];
+    unsigned long before = log_dropped();
+    open_full_pipe(ends);
+    log_set_patience(200);
+    int64_t start_ms = clock_ms();
+    for (int i = 0; i < 20; i++)
+        with_stderr(ends[1], "nobody takes it");
+    int64_t waited_ms = clock_ms() - start_ms;
+    log_set_patience(0);
+    ck_assert_uint_eq(log_dropped() - before, 20);
+    ck_assert_int_ge(waited_ms, 199);
+    ck_assert_int_lt(waited_ms, 2000); /* 4000, were it for each */
+    close(ends[0]);
     close(ends[1]);
 }
 END_TEST
@@ -189,6 +256,8 @@ Suite *suite_log(void)
     tcase_add_test(c, levels);
     tcase_add_test(c, line_to_stderr);
     tcase_add_test(c, full_pipe_drops_and_counts);
+    tcase_add_test(c, patience_waits_for_a_late_reader);
+    tcase_add_test(c, patience_is_used_up);
     tcase_add_test(c, open_and_open_again);
     suite_add_tcase(s, c);
     return s;

@@ -21,7 +21,7 @@ import time
 
 import rig
 
-PATIENCE_S = 60
+PATIENCE_S = 60 * rig.SLOW
 
 
 def wait_until(is_true, seconds=PATIENCE_S, pause_s=0.05):
@@ -181,7 +181,7 @@ class Lanpost(rig.Lanpost):
         return (self.status("voluntary_ctxt_switches") +
                 self.status("nonvoluntary_ctxt_switches"))
 
-    def client(self, source="127.0.0.1", timeout=30):
+    def client(self, source="127.0.0.1", timeout=30 * rig.SLOW):
         return smtplib.SMTP("127.0.0.1", self.port, "load.test", timeout,
                             (source, 0))
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import unittest
 
-from rig import PASSWORD, TEXT, USER, Lanpost, Smarthost, binary
+from rig import PASSWORD, TEXT, USER, WRAPPER, Lanpost, Smarthost, binary
 
 LOGIN = ("--user", USER, "--password", PASSWORD)
 IN_CLEAR = "nothing is sent in clear"
@@ -190,6 +190,8 @@ class Smarthosts(unittest.TestCase):
                              smarthost_tls_name=None)
 
 
+@unittest.skipIf(WRAPPER, "two libraries cannot be preloaded one into the "
+                          "other: faketime's, and valgrind's")
 class Clock(unittest.TestCase):
     def test_1970(self):
         """A box without a battery wakes up in 1970: no certificate is valid

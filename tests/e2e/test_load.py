@@ -8,7 +8,6 @@ LANPOST_ASAN names a lanpost that was built with the sanitizers; without it
 one is built.
 """
 import os
-import smtplib
 import socket
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ import rig
 from load import (Bounce, Lanpost, Senders, Smarthost, smtp_source,
                   wait_until)
 
+SANITIZED = rig.is_sanitized()
 BATCH = 1000  # fits the queue (2,048 messages), however slow the way out
 
 
@@ -152,6 +152,8 @@ class Ledger(Load):
             self.assertEqual(twice, lanpost.doubtful("rcpt"))
 
 
+@unittest.skipIf(rig.WRAPPER or SANITIZED,
+                 "the memory that is seen is the tool's")
 class Flat(Load):
     def test_20000_mails_leave_fds_and_memory_as_they_were(self):
         """The queue touches its pages as deep as it ever was, so it is made
@@ -205,15 +207,18 @@ class Clean(Load):
             with socket.create_connection(("127.0.0.1", lanpost.port)) as s:
                 s.sendall(noise)
 
+    @unittest.skipIf(SANITIZED, "valgrind runs no AddressSanitizer")
     def test_valgrind(self):
         valgrind = [rig.tool("valgrind"), "-q", "--leak-check=full",
                     "--errors-for-leak-kinds=definite,indirect,possible",
                     "--error-exitcode=99"]
         with Smarthost() as smarthost, \
-                Lanpost(smarthost, valgrind) as lanpost:
+                Lanpost(smarthost,
+                        () if rig.WRAPPER else valgrind) as lanpost:
             self.exercise(lanpost, smarthost)
             self.assertNotRegex(lanpost.log(), r"(?m)^==\d+==")
 
+    @unittest.skipIf(rig.WRAPPER, "sanitizers do not run under a wrapper")
     def test_sanitizers(self):
         with tempfile.TemporaryDirectory(prefix="lanpost-asan-") as folder:
             binary = os.environ.get("LANPOST_ASAN") or self.build(folder)
@@ -238,6 +243,7 @@ SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0:exitcode=99",
               "UBSAN_OPTIONS": "halt_on_error=1:exitcode=99"}
 
 
+@unittest.skipIf(rig.WRAPPER, "the wake-ups that are counted are the tool's")
 class Idle(Load):
     def assert_sleeps(self, lanpost, what, seconds=3):
         wakeups, cpu_s = lanpost.wakeups(), lanpost.cpu_s()
@@ -323,10 +329,10 @@ class Flood(Load):
 
     def assert_served(self, lanpost, smarthost, source="127.0.0.9"):
         began, arrived = time.monotonic(), len(smarthost.lines())
-        with lanpost.client(source, timeout=2) as client:
+        with lanpost.client(source, timeout=2 * rig.SLOW) as client:
             client.sendmail("a@b.test", "c@d.test", "Subject: x\n\nx\n")
         took = time.monotonic() - began
-        self.assertLess(took, 2)
+        self.assertLess(took, 2 * rig.SLOW)
         self.assertTrue(wait_until(lambda: len(smarthost.lines()) > arrived))
         return took
 
@@ -355,16 +361,21 @@ class Flood(Load):
             self.assert_recovers(lanpost, smarthost, fds)
 
     def test_200_slow_clients_of_as_many_addresses(self):
-        """They take every slot, and lose them while they still drip."""
+        """They take every slot; the laziest one makes room for who comes
+        after CLIENT_EVICT_SECONDS, and all lose theirs while they still
+        drip."""
         with Smarthost() as smarthost, \
                 Lanpost(smarthost, clients_per_address=16) as lanpost:
             fds = lanpost.fds()
             with Drips(lanpost, ["127.0.2.%d" % (1 + i)
                                  for i in range(200)]) as drips:
                 self.assertEqual(drips.count(), 64)
-                with self.assertRaises(smtplib.SMTPConnectError) as refused:
-                    lanpost.client("127.0.0.9")
-                self.assertEqual(refused.exception.smtp_code, 421)
+                lanpost.wait_log("Too many connections\" clients=64")
+                time.sleep(2)
+                drips.drip()
+                self.assert_served(lanpost, smarthost)
+                # one place was enough; some more for one who was yet slower
+                self.assertGreaterEqual(drips.count(), 60)
                 began = time.monotonic()
                 while drips.count() > 48:
                     self.assertLess(time.monotonic() - began, 20)
