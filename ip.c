@@ -155,6 +155,15 @@ bool ip_in_network(const struct ip_address *a, const struct ip_network *n)
            (a->bytes[whole] ^ n->address.bytes[whole]) >> (8 - rest) == 0;
 }
 
+bool ip_in_any(const struct ip_address *a, const struct ip_network *networks,
+               unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (ip_in_network(a, &networks[i]))
+            return true;
+    return false;
+}
+
 bool ip_is_loopback(const struct ip_address *a)
 {
     static const uint8_t one[16] = {[15] = 1};

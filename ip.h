@@ -43,6 +43,8 @@ bool ip_parse_network(const char *text, struct ip_network *out);
 
 bool ip_equal(const struct ip_address *a, const struct ip_address *b);
 bool ip_in_network(const struct ip_address *a, const struct ip_network *n);
+bool ip_in_any(const struct ip_address *a, const struct ip_network *networks,
+               unsigned count);
 bool ip_is_loopback(const struct ip_address *a);
 
 /* False for addresses that no smarthost can have: 0.0.0.0, ::, multicast,

@@ -647,21 +647,13 @@ void session_stop_all(void)
     is_stopping = true;
 }
 
-static bool is_allowed(const struct ip_address *address)
-{
-    const struct settings_networks *n = &settings()->allow_from;
-    for (unsigned i = 0; i < n->count; i++)
-        if (ip_in_network(address, &n->items[i]))
-            return true;
-    return false;
-}
-
 void session_start(struct session *c, int fd, const struct ip_endpoint *client,
                    int64_t now_ms)
 {
     link_open(&c->link, fd, false, c->in, sizeof c->in, c->out, sizeof c->out);
     c->client = *client;
-    c->is_allowed = is_allowed(&client->address);
+    c->is_allowed = ip_in_any(&client->address, settings()->allow_from.items,
+                              settings()->allow_from.count);
     c->progress_ms = now_ms;
     enter(c, SESSION_HELO, now_ms);
     buf_format(&c->link.out, "220 %s ESMTP lanpost\r\n", hostname);
