@@ -6,13 +6,21 @@
 
 #include "config.h"
 #include "log.h"
-#include "reply.h"
 #include "route.h"
 #include "settings.h"
 
 #define SWEEP_MS 60000 /* between two looks for the expired */
 
 static int64_t sweep_at_ms;
+
+enum queue_verdict fate_verdict(const struct reply *r)
+{
+    switch (reply_class(r)) {
+    case 2: return QUEUE_DONE;
+    case 5: return QUEUE_NEVER;
+    default: return QUEUE_OPEN;
+    }
+}
 
 int64_t fate_next_try_ms(queue_id id, int64_t now_ms)
 {

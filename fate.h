@@ -10,6 +10,10 @@
 #include <stdint.h>
 
 #include "queue.h"
+#include "reply.h"
+
+/* What a reply to a message or recipient decides: RFC 5321 section 4.2.1. */
+enum queue_verdict fate_verdict(const struct reply *r);
 
 /* When a message that was tried now is to be tried again. */
 int64_t fate_next_try_ms(queue_id id, int64_t now_ms);

@@ -58,15 +58,6 @@ static void drop(struct courier *c)
     memset(c, 0, sizeof *c);
 }
 
-static enum queue_verdict verdict_of(const struct reply *r)
-{
-    switch (reply_class(r)) {
-    case 2: return QUEUE_DONE;
-    case 5: return QUEUE_NEVER;
-    default: return QUEUE_OPEN;
-    }
-}
-
 /* The connection died with a message in hand. One that died before any reply,
  * after messages that went well, was closed while idle: nothing was tried
  * yet, and a fresh one takes the message at once. */
@@ -84,7 +75,7 @@ static void lose_message(struct courier *c, const char *why, int64_t now_ms)
     snprintf(text, sizeof text, "%s%s", why,
              has_dot_left && c->d.accepted > 0 ? " (may arrive twice)" : "");
     if (c->d.is_mail_refused)
-        fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(&c->d.refusal),
+        fate_settle_all(c->d.id, QUEUE_OPEN, fate_verdict(&c->d.refusal),
                         c->d.refusal.text, now_ms);
     else
         fate_settle_all(c->d.id, QUEUE_OPEN, QUEUE_OPEN, text, now_ms);
@@ -136,11 +127,6 @@ static void send_helo(struct courier *c)
     buf_format(&c->link.out, "HELO %s\r\n", hostname);
 }
 
-static void send_starttls(struct courier *c)
-{
-    buf_puts(&c->link.out, "STARTTLS\r\n");
-}
-
 static enum sasl_mechanism chosen_mechanism(const struct courier *c)
 {
     static const enum sasl_mechanism wanted[] = {[AUTH_AUTO] = SASL_NONE,
@@ -184,39 +170,32 @@ static void send_dot(struct courier *c)
     delivery_put_dot(&c->d, &c->link.out);
 }
 
-static void send_rset(struct courier *c)
-{
-    buf_puts(&c->link.out, "RSET\r\n");
-}
-
-static void send_quit(struct courier *c)
-{
-    buf_puts(&c->link.out, "QUIT\r\n");
-}
-
 static const struct {
     void (*send)(struct courier *c);
+    const char *text; /* or a command that is always the same */
     int wait_seconds;
     const char *late; /* what did not come in that time */
 } entering[COURIER_STATES] = {
-    [COURIER_CONNECT] = {NULL, CONNECT_SECONDS, "it does not answer"},
-    [COURIER_HANDSHAKE] = {NULL, HANDSHAKE_SECONDS,
+    [COURIER_CONNECT] = {NULL, NULL, CONNECT_SECONDS, "it does not answer"},
+    [COURIER_HANDSHAKE] = {NULL, NULL, HANDSHAKE_SECONDS,
                            "the TLS handshake stalled"},
-    [COURIER_GREETING] = {NULL, REPLY_SECONDS, "no greeting came"},
-    [COURIER_EHLO] = {send_ehlo, REPLY_SECONDS, "no reply to EHLO came"},
-    [COURIER_HELO] = {send_helo, REPLY_SECONDS, "no reply to HELO came"},
-    [COURIER_STARTTLS] = {send_starttls, REPLY_DATA_SECONDS,
+    [COURIER_GREETING] = {NULL, NULL, REPLY_SECONDS, "no greeting came"},
+    [COURIER_EHLO] = {send_ehlo, NULL, REPLY_SECONDS, "no reply to EHLO came"},
+    [COURIER_HELO] = {send_helo, NULL, REPLY_SECONDS, "no reply to HELO came"},
+    [COURIER_STARTTLS] = {NULL, "STARTTLS\r\n", REPLY_DATA_SECONDS,
                           "no reply to STARTTLS came"},
-    [COURIER_AUTH] = {send_auth, REPLY_SECONDS, "no reply to AUTH came"},
-    [COURIER_IDLE] = {NULL, CONNECTION_IDLE_SECONDS, ""},
-    [COURIER_MAIL] = {send_mail, REPLY_SECONDS, "no reply to MAIL came"},
-    [COURIER_RCPT] = {send_rcpt, REPLY_SECONDS, "no reply to RCPT came"},
-    [COURIER_DATA] = {send_data, REPLY_DATA_SECONDS, "no reply to DATA came"},
-    [COURIER_BODY] = {NULL, REPLY_BLOCK_SECONDS, "the message was not taken"},
-    [COURIER_DOT] = {send_dot, REPLY_DOT_SECONDS,
+    [COURIER_AUTH] = {send_auth, NULL, REPLY_SECONDS, "no reply to AUTH came"},
+    [COURIER_IDLE] = {NULL, NULL, CONNECTION_IDLE_SECONDS, ""},
+    [COURIER_MAIL] = {send_mail, NULL, REPLY_SECONDS, "no reply to MAIL came"},
+    [COURIER_RCPT] = {send_rcpt, NULL, REPLY_SECONDS, "no reply to RCPT came"},
+    [COURIER_DATA] = {send_data, NULL, REPLY_DATA_SECONDS,
+                      "no reply to DATA came"},
+    [COURIER_BODY] = {NULL, NULL, REPLY_BLOCK_SECONDS,
+                      "the message was not taken"},
+    [COURIER_DOT] = {send_dot, NULL, REPLY_DOT_SECONDS,
                      "no verdict on the message came"},
-    [COURIER_RSET] = {send_rset, REPLY_SECONDS, ""},
-    [COURIER_QUIT] = {send_quit, REPLY_QUIT_SECONDS, ""},
+    [COURIER_RSET] = {NULL, "RSET\r\n", REPLY_SECONDS, ""},
+    [COURIER_QUIT] = {NULL, "QUIT\r\n", REPLY_QUIT_SECONDS, ""},
 };
 
 static void wait_anew(struct courier *c, int64_t now_ms)
@@ -239,7 +218,8 @@ static void wait_anew(struct courier *c, int64_t now_ms)
 static bool speaks_last(const struct courier *c, enum courier_state state)
 {
     bool is_in_flight = state == COURIER_RCPT || state == COURIER_DATA;
-    return entering[state].send != NULL && !(is_in_flight && is_pipelining(c));
+    bool is_speaking = entering[state].send || entering[state].text;
+    return is_speaking && !(is_in_flight && is_pipelining(c));
 }
 
 static void enter(struct courier *c, enum courier_state state, int64_t now_ms)
@@ -250,6 +230,8 @@ static void enter(struct courier *c, enum courier_state state, int64_t now_ms)
         c->is_out_of_step = true;
     else if (entering[state].send != NULL)
         entering[state].send(c);
+    else if (entering[state].text != NULL)
+        buf_puts(&c->link.out, entering[state].text);
     wait_anew(c, now_ms);
 }
 
@@ -411,7 +393,7 @@ static bool is_about_login(struct courier *c, int64_t now_ms)
 static void be_turned_away(struct courier *c, int64_t now_ms)
 {
     const struct reply *r = c->d.is_mail_refused ? &c->d.refusal : &c->reply;
-    fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(r), r->text, now_ms);
+    fate_settle_all(c->d.id, QUEUE_OPEN, fate_verdict(r), r->text, now_ms);
     finish(c, false, now_ms);
 }
 
@@ -426,7 +408,7 @@ static void on_mail(struct courier *c, int64_t now_ms)
     } else if (c->reply.code == 421) {
         be_turned_away(c, now_ms);
     } else if (!is_good && !is_pipelining(c)) {
-        fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(&c->reply),
+        fate_settle_all(c->d.id, QUEUE_OPEN, fate_verdict(&c->reply),
                         c->reply.text, now_ms);
         finish(c, true, now_ms);
     } else {
@@ -444,7 +426,7 @@ static void on_rcpt(struct courier *c, int64_t now_ms)
     /* 552 to RCPT is the 452 of an older standard: RFC 5321 section
      * 4.5.3.1.10. */
     enum queue_verdict verdict =
-        c->reply.code == 552 ? QUEUE_OPEN : verdict_of(&c->reply);
+        c->reply.code == 552 ? QUEUE_OPEN : fate_verdict(&c->reply);
     if (is_about_login(c, now_ms))
         return;
     if (c->reply.code == 421) {
@@ -466,8 +448,8 @@ static void on_rcpt(struct courier *c, int64_t now_ms)
 
 static void settle_taken(struct courier *c, int64_t now_ms)
 {
-    fate_settle_all(c->d.id, QUEUE_TAKEN, verdict_of(&c->reply), c->reply.text,
-                    now_ms);
+    fate_settle_all(c->d.id, QUEUE_TAKEN, fate_verdict(&c->reply),
+                    c->reply.text, now_ms);
 }
 
 static void on_data(struct courier *c, int64_t now_ms)
@@ -483,7 +465,7 @@ static void on_data(struct courier *c, int64_t now_ms)
         return;
     }
     if (c->d.is_mail_refused)
-        fate_settle_all(c->d.id, QUEUE_OPEN, verdict_of(&c->d.refusal),
+        fate_settle_all(c->d.id, QUEUE_OPEN, fate_verdict(&c->d.refusal),
                         c->d.refusal.text, now_ms);
     if (c->reply.code == 354 && c->d.accepted > 0)
         enter(c, COURIER_BODY, now_ms);
