@@ -24,6 +24,33 @@
 #ifndef LISTEN /* a start without the right to port 25 takes 2525 instead */
 #define LISTEN "0.0.0.0:25 [::]:25"
 #endif
+#ifndef LISTEN_TLS /* for devices that know no STARTTLS: "0.0.0.0:465" */
+#define LISTEN_TLS ""
+#endif
+#ifndef TLS_DETECT_MS /* cost: so long before the banner, each time */
+#define TLS_DETECT_MS 200
+#endif
+#ifndef TLS_CERT_FILE /* empty: we make one and keep it in STATE_FOLDER */
+#define TLS_CERT_FILE ""
+#endif
+#ifndef TLS_KEY_FILE
+#define TLS_KEY_FILE ""
+#endif
+#ifndef NO_STARTTLS_TO /* devices whose TLS is too old to be offered any */
+#define NO_STARTTLS_TO ""
+#endif
+#ifndef REQUIRE_TLS
+#define REQUIRE_TLS ""
+#endif
+#ifndef REQUIRE_AUTH
+#define REQUIRE_AUTH ""
+#endif
+#ifndef USERS_FILE
+#define USERS_FILE ""
+#endif
+#ifndef ACCEPT_ANY_AUTH /* auto: while there is no USERS_FILE */
+#define ACCEPT_ANY_AUTH "auto"
+#endif
 #ifndef HOSTNAME /* empty: the system's name, else an address literal */
 #define HOSTNAME ""
 #endif
@@ -34,6 +61,24 @@
 #endif
 #ifndef POSTMASTER /* empty: mail to <postmaster> is refused */
 #define POSTMASTER ""
+#endif
+#ifndef SENDER /* the mailbox that the smarthost lets us send from */
+#define SENDER ""
+#endif
+#ifndef SENDER_REWRITE /* risk: all but "never" may break a DKIM signature */
+#define SENDER_REWRITE "unqualified"
+#endif
+#ifndef SENDER_DOMAINS /* empty: any */
+#define SENDER_DOMAINS ""
+#endif
+#ifndef DEFAULT_DOMAIN /* "root" becomes root@DEFAULT_DOMAIN */
+#define DEFAULT_DOMAIN ""
+#endif
+#ifndef REWRITE_FROM /* "192.168.1.9=scanner@example.com ..." */
+#define REWRITE_FROM ""
+#endif
+#ifndef REWRITE_TO /* "root=admin@example.com @old.example=@new.example ..." */
+#define REWRITE_TO ""
 #endif
 #ifndef MESSAGE_MAX_BYTES /* told to devices as SIZE; scans are 5 to 25 MB */
 #define MESSAGE_MAX_BYTES (25 * 1024 * 1024)
@@ -93,6 +138,12 @@
 #ifndef HOSTS_FILE
 #define HOSTS_FILE "/etc/hosts"
 #endif
+#ifndef STATE_FOLDER /* what must outlive a restart: our certificate */
+#define STATE_FOLDER "/var/lib/lanpost"
+#endif
+#ifndef STATUS_LISTEN /* who can reach it can read who mails whom */
+#define STATUS_LISTEN "127.0.0.1:8025"
+#endif
 #ifndef LOG
 #define LOG "stderr"
 #endif
@@ -117,17 +168,49 @@
  *   NUMBER     low to high
  *   CHOICE     one of the words
  *   ENDPOINTS  address:port list; so many at most
- *   NETWORKS   CIDR list; so many at most */
+ *   NETWORKS   CIDR list; so many at most
+ *   PAIRS      "left=right" list of up to so many bytes; in the file also as
+ *              lines of their own, "key left = right" */
 /* clang-format off */
-#define SETTINGS_ROWS(TEXT, SECRET, NUMBER, CHOICE, ENDPOINTS, NETWORKS)       \
+#define SETTINGS_ROWS(TEXT, SECRET, NUMBER, CHOICE, ENDPOINTS, NETWORKS, PAIRS)\
 ENDPOINTS(listen, LISTEN, LISTENERS_MAX,                                       \
     "where devices connect, in plain SMTP")                                    \
+ENDPOINTS(listen_tls, LISTEN_TLS, LISTENERS_MAX,                               \
+    "where devices connect that speak TLS at once")                            \
+NUMBER(tls_detect_ms, TLS_DETECT_MS, 0, 5000, "ms",                            \
+    "wait for a device that speaks TLS on a plain port; 0: none is served")    \
+TEXT(tls_cert_file, TLS_CERT_FILE, 255, "file",                                \
+    "PEM certificate shown to devices; empty: a self-signed one is made")      \
+TEXT(tls_key_file, TLS_KEY_FILE, 255, "file",                                  \
+    "its PEM key; empty: it stands in tls_cert_file")                          \
+NETWORKS(no_starttls_to, NO_STARTTLS_TO, NETWORKS_MAX,                         \
+    "devices whose TLS is too old: none is offered, none required")            \
+NETWORKS(require_tls, REQUIRE_TLS, NETWORKS_MAX,                               \
+    "devices that must encrypt")                                               \
+NETWORKS(require_auth, REQUIRE_AUTH, NETWORKS_MAX,                             \
+    "devices that must log in")                                                \
+TEXT(users_file, USERS_FILE, 255, "file",                                      \
+    "name:hash lines for devices that log in (lanpost hash-password)")         \
+CHOICE(accept_any_auth, ACCEPT_ANY_AUTH, "auto no yes",                        \
+    "any login is good; auto: while there is no users_file")                   \
 TEXT(hostname, HOSTNAME, 255, "name",                                          \
     "our name in EHLO and Received; empty: the system's")                      \
 NETWORKS(allow_from, ALLOW_FROM, NETWORKS_MAX,                                 \
     "who may relay; everyone else is refused")                                 \
 TEXT(postmaster, POSTMASTER, 254, "address",                                   \
     "where mail to <postmaster> goes")                                         \
+TEXT(sender, SENDER, 254, "address",                                           \
+    "sender that takes the place of others, as sender_rewrite says")           \
+CHOICE(sender_rewrite, SENDER_REWRITE, "never unqualified always",             \
+    "which senders it replaces; unqualified: those without a domain")          \
+TEXT(sender_domains, SENDER_DOMAINS, 511, "domains",                           \
+    "domains that the smarthost lets us send from; empty: any")                \
+TEXT(default_domain, DEFAULT_DOMAIN, 255, "domain",                            \
+    "completes addresses that have no domain")                                 \
+PAIRS(rewrite_from, REWRITE_FROM, 1023,                                        \
+    "network=address: the sender of all mail of these devices")                \
+PAIRS(rewrite_to, REWRITE_TO, 1023,                                            \
+    "recipient=recipient; root, an address or @domain")                        \
 NUMBER(message_max_bytes, MESSAGE_MAX_BYTES, 65536, MESSAGE_MAX_BYTES, "bytes",\
     "the largest message taken from a device")                                 \
 NUMBER(recipients_max, RECIPIENTS_MAX, 1, RECIPIENTS_MAX, "recipients",        \
@@ -164,6 +247,10 @@ TEXT(resolv_file, RESOLV_FILE, 255, "file",                                    \
     "where the name servers are named")                                        \
 TEXT(hosts_file, HOSTS_FILE, 255, "file",                                      \
     "names that need no name server")                                          \
+TEXT(state_folder, STATE_FOLDER, 255, "folder",                                \
+    "what must outlive a restart: our certificate")                            \
+ENDPOINTS(status_listen, STATUS_LISTEN, 1,                                     \
+    "where `lanpost status` asks")                                             \
 CHOICE(log, LOG, "stderr syslog",                                              \
     "where the log goes")                                                      \
 CHOICE(log_level, LOG_LEVEL, "error warn info debug",                          \
@@ -191,7 +278,7 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #define QUEUE_SMALL_BLOCKS 512 /* only alerts may take the last of these */
 #endif
 
-/* ---- Devices: about 9 KiB each ------------------------------------------- */
+/* ---- Devices: about 15 KiB each ------------------------------------------ */
 #ifndef CLIENTS_MAX
 #define CLIENTS_MAX 64
 #endif
@@ -212,6 +299,27 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #endif
 #ifndef RECEIVED_MAX /* RFC 5321 section 6.3: a loop is 100 hops or more */
 #define RECEIVED_MAX 100
+#endif
+#ifndef CLIENT_TLS_MAX /* devices that encrypt at a time; 56 KiB of heap each */
+#define CLIENT_TLS_MAX 16
+#endif
+#ifndef CLIENT_TLS_SECONDS /* to shake hands */
+#define CLIENT_TLS_SECONDS 30
+#endif
+#ifndef CLIENT_HEAVY_PER_TURN   /* handshakes and password slices of a turn: */
+#define CLIENT_HEAVY_PER_TURN 4 /* it stays short under a storm of them */
+#endif
+#ifndef CLIENT_LOGINS_MAX /* failed ones of a session, then 421 */
+#define CLIENT_LOGINS_MAX 3
+#endif
+#ifndef ADDRESS_LOGINS_MAX /* failed ones of an address, then it must wait */
+#define ADDRESS_LOGINS_MAX 5
+#endif
+#ifndef ADDRESS_LOGINS_SECONDS
+#define ADDRESS_LOGINS_SECONDS 60
+#endif
+#ifndef CLIENTS_REMEMBERED /* addresses, 300 bytes each, for people who ask */
+#define CLIENTS_REMEMBERED 64
 #endif
 #ifndef CLIENT_ERRORS_MAX /* refused commands, then 421 */
 #define CLIENT_ERRORS_MAX 20
@@ -307,6 +415,26 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #define DRAIN_SECONDS 4
 #endif
 
+/* ---- Logins of devices: about 0.9 KiB each ------------------------------- */
+#ifndef USERS_MAX
+#define USERS_MAX 32
+#endif
+#ifndef USER_NAME_BYTES /* with its NUL */
+#define USER_NAME_BYTES 65
+#endif
+#ifndef USER_SENDERS_BYTES /* the list of one user, with its NUL */
+#define USER_SENDERS_BYTES 320
+#endif
+#ifndef USERS_FILE_BYTES /* the largest users_file */
+#define USERS_FILE_BYTES 16384
+#endif
+#ifndef USERS_ROUNDS /* PBKDF2 rounds of a new line of the users_file */
+#define USERS_ROUNDS 20000
+#endif
+#ifndef PASSWORD_SLICE_ROUNDS /* of them in a turn of the loop: about 1 ms */
+#define PASSWORD_SLICE_ROUNDS 1000
+#endif
+
 /* ---- Names --------------------------------------------------------------- */
 #ifndef DNS_SLOTS /* questions under way */
 #define DNS_SLOTS 4
@@ -331,11 +459,15 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #ifndef LOG_PATIENCE_MS /* for the lines that name lost mail */
 #define LOG_PATIENCE_MS 2000
 #endif
-#ifndef TLS_SESSIONS_MAX /* about 40 KiB of heap each with a distro library */
-#define TLS_SESSIONS_MAX CONNECTION_SLOTS
+#ifndef STATUS_SLOTS /* people who ask at a time */
+#define STATUS_SLOTS 2
 #endif
+/* The devices' sessions and the smarthost's never take each other's place:
+ * about 56 KiB of heap each with a distribution's library, at most. */
+#define TLS_SESSIONS_MAX (CONNECTION_SLOTS + CLIENT_TLS_MAX)
 #define POLLER_FDS_MAX                                                         \
-    (LISTENERS_MAX + CLIENTS_MAX + CONNECTION_SLOTS + 2 * DNS_SLOTS + 8)
+    (2 * LISTENERS_MAX + CLIENTS_MAX + CONNECTION_SLOTS + 2 * DNS_SLOTS +      \
+     STATUS_SLOTS + 8)
 
 /* ==== Part 3: guards ====================================================== */
 
@@ -354,6 +486,9 @@ static_assert(CLIENT_OUT_BYTES >= 1024,
               "the EHLO reply leaves in one piece: raise CLIENT_OUT_BYTES");
 static_assert(CONNECTION_IN_BYTES >= 512 && CONNECTION_OUT_BYTES >= 1024,
               "RFC 5321 section 4.5.3.1.5: reply lines have up to 512 bytes");
+static_assert(USERS_ROUNDS >= 1000 && USERS_ROUNDS <= 1000000,
+              "USERS_ROUNDS: 1000 to 1000000, the bounds of the users_file");
+static_assert(PASSWORD_SLICE_ROUNDS > 0, "a login would never end");
 static_assert(LOG_LINE_BYTES >= 256 && LOG_LINE_BYTES <= 4096 - 64,
               "a log line goes out in one write: 256 to 4096");
 

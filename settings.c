@@ -10,51 +10,35 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "buf.h"
+#include "file.h"
 #include "path.h"
 
 #define FILE_MAX_BYTES 16384
-#define VALUE_BYTES    1024
-
-enum kind {
-    KIND_TEXT,
-    KIND_SECRET,
-    KIND_NUMBER,
-    KIND_CHOICE,
-    KIND_ENDPOINTS,
-    KIND_NETWORKS
-};
-
-struct row {
-    const char *key;
-    enum kind kind;
-    size_t offset; /* of its field in struct settings */
-    const char *preset_text;
-    int64_t preset_number, low, high; /* high = room of a text */
-    const char *words;                /* of a choice */
-    const char *unit;
-    const char *help;
-};
+#define LINE_BYTES     1088 /* the longest value, and its key */
 
 #define FIELD(key) offsetof(struct settings, key)
 #define TEXT_ROW(key, preset, room, unit, help)                                \
-    {#key, KIND_TEXT, FIELD(key), preset, 0, 0, room, "", unit, help},
+    {#key, VALUE_TEXT, FIELD(key), preset, 0, 0, room, "", unit, help},
 #define SECRET_ROW(key, preset, room, help)                                    \
-    {#key, KIND_SECRET, FIELD(key), preset, 0, 0, room, "", "", help},
+    {#key, VALUE_SECRET, FIELD(key), preset, 0, 0, room, "", "", help},
 #define NUMBER_ROW(key, preset, low, high, unit, help)                         \
-    {#key, KIND_NUMBER, FIELD(key), NULL, preset, low, high, "", unit, help},
+    {#key, VALUE_NUMBER, FIELD(key), NULL, preset, low, high, "", unit, help},
 #define CHOICE_ROW(key, preset, words, help)                                   \
-    {#key, KIND_CHOICE, FIELD(key), preset, 0, 0, 0, words, "", help},
+    {#key, VALUE_CHOICE, FIELD(key), preset, 0, 0, 0, words, "", help},
 #define ENDPOINTS_ROW(key, preset, most, help)                                 \
-    {#key, KIND_ENDPOINTS, FIELD(key), preset, 0, 0, most, "", "", help},
+    {#key, VALUE_ENDPOINTS, FIELD(key), preset, 0, 0, most, "", "", help},
 #define NETWORKS_ROW(key, preset, most, help)                                  \
-    {#key, KIND_NETWORKS, FIELD(key), preset, 0, 0, most, "", "", help},
+    {#key, VALUE_NETWORKS, FIELD(key), preset, 0, 0, most, "", "", help},
 
-static const struct row rows[] = {SETTINGS_ROWS(
-    TEXT_ROW, SECRET_ROW, NUMBER_ROW, CHOICE_ROW, ENDPOINTS_ROW, NETWORKS_ROW)};
+#define PAIRS_ROW(key, preset, room, help)                                     \
+    {#key, VALUE_PAIRS, FIELD(key), preset, 0, 0, room, "", "", help},
+
+static const struct value_row rows[] = {
+    SETTINGS_ROWS(TEXT_ROW, SECRET_ROW, NUMBER_ROW, CHOICE_ROW, ENDPOINTS_ROW,
+                  NETWORKS_ROW, PAIRS_ROW)};
 #define ROWS (sizeof rows / sizeof rows[0])
 
 /* Where a load is: for its error texts. */
@@ -79,12 +63,13 @@ const struct settings *settings(void)
     return &in_force;
 }
 
-static bool fail(struct load *l, const struct row *row, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+static bool fail(struct load *l, const struct value_row *row,
+                 const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-static bool fail(struct load *l, const struct row *row, const char *format, ...)
+static bool fail(struct load *l, const struct value_row *row,
+                 const char *format, ...)
 {
-    char why[SETTINGS_ERROR_BYTES / 2];
+    char why[SETTINGS_WHY_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
@@ -101,7 +86,7 @@ static bool fail(struct load *l, const struct row *row, const char *format, ...)
     return false;
 }
 
-static const struct row *row_of(const char *key)
+static const struct value_row *row_of(const char *key)
 {
     for (size_t i = 0; i < ROWS; i++)
         if (text_equal_nocase(rows[i].key, key))
@@ -109,119 +94,38 @@ static const struct row *row_of(const char *key)
     return NULL;
 }
 
-/* ---- Values in ----------------------------------------------------------- */
+/* ---- Lines --------------------------------------------------------------- */
 
-static bool read_text(struct load *l, const struct row *row, void *field,
-                      const char *value)
+static bool read_value(struct load *l, const struct value_row *row,
+                       const char *text)
 {
-    for (const char *c = value; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            return fail(l, row, "holds a control character; take it out");
-    if (row->kind == KIND_TEXT && strstr(value, " #") != NULL)
-        return fail(l, row, "holds \" #\"; a comment needs its own line");
-    if (text_copy(field, (size_t)row->high + 1, value))
-        return true;
-    return fail(l, row, "is too long: %d bytes at most", (int)row->high);
+    char why[VALUE_WHY_BYTES] = "";
+    return value_read(row, (char *)&l->s + row->offset, text, why) ||
+           fail(l, row, "%s", why);
 }
 
-static bool read_number(struct load *l, const struct row *row, void *field,
-                        const char *value)
+/* "key left = right": the first such line takes the place of the build's
+ * pairs, the next ones join it. */
+static bool read_pair_line(struct load *l, const struct value_row *row,
+                           const char *left, const char *right)
 {
-    char *end;
-    errno = 0;
-    long long number = strtoll(value, &end, 10);
-    if (end == value || *end != '\0' || errno != 0)
-        return fail(l, row, "\"%.40s\" is no whole number (unit: %s)", value,
-                    row->unit);
-    if (number < row->low || number > row->high)
-        return fail(l, row, "%lld is out of bounds: %lld to %lld %s", number,
-                    (long long)row->low, (long long)row->high, row->unit);
-    *(int64_t *)field = number;
-    return true;
-}
-
-/* The next word of a list in blanks; 0 at its end. */
-static size_t next_word(const char **at)
-{
-    *at += strspn(*at, " \t");
-    return strcspn(*at, " \t");
-}
-
-static bool read_choice(struct load *l, const struct row *row, void *field,
-                        const char *value)
-{
-    unsigned number = 0;
-    const char *at = row->words;
-    for (size_t n; (n = next_word(&at)) > 0; at += n, number++)
-        if (bytes_equal_nocase(at, n, value)) {
-            *(unsigned *)field = number;
-            return true;
-        }
-    return fail(l, row, "\"%.40s\" is none of: %s", value, row->words);
-}
-
-typedef bool read_item(const char *word, void *list);
-
-static bool read_endpoint(const char *word, void *list)
-{
-    struct settings_endpoints *e = list;
-    return ip_parse_endpoint(word, 0, &e->items[e->count++]);
-}
-
-static bool read_network(const char *word, void *list)
-{
-    struct settings_networks *n = list;
-    return ip_parse_network(word, &n->items[n->count++]);
-}
-
-/* Both lists begin with their count, which is what row->high bounds. */
-static bool read_list(struct load *l, const struct row *row, void *field,
-                      const char *value, read_item *read, const char *form)
-{
-    const char *at = value;
-    int64_t count = 0;
-    *(unsigned *)field = 0;
-    for (size_t n; (n = next_word(&at)) > 0; at += n) {
-        char word[IP_ENDPOINT_BYTES + 8];
-        if (count++ == row->high)
-            return fail(l, row, "has more than %d entries", (int)row->high);
-        bool fits = n < sizeof word;
-        snprintf(word, sizeof word, "%.*s", (int)n, at);
-        if (!fits || !read(word, field))
-            return fail(l, row, "\"%.40s\" is no %s", word, form);
-    }
-    return true;
-}
-
-static bool read_value(struct load *l, const struct row *row, const char *value)
-{
-    void *field = (char *)&l->s + row->offset;
-    switch (row->kind) {
-    case KIND_TEXT:
-    case KIND_SECRET: return read_text(l, row, field, value);
-    case KIND_NUMBER: return read_number(l, row, field, value);
-    case KIND_CHOICE: return read_choice(l, row, field, value);
-    case KIND_ENDPOINTS:
-        return read_list(l, row, field, value, read_endpoint,
-                         "address:port (such as 0.0.0.0:25 or [::]:25)");
-    case KIND_NETWORKS:
-        return read_list(l, row, field, value, read_network,
-                         "network (such as 192.168.0.0/16; no bits may be set "
-                         "behind the prefix)");
-    }
-    return false;
+    char pair[2 * VALUE_PAIR_BYTES], why[VALUE_WHY_BYTES] = "";
+    char *field = (char *)&l->s + row->offset;
+    if (l->line_of[row - rows] == 0)
+        *field = '\0';
+    l->line_of[row - rows] = l->line;
+    int n = snprintf(pair, sizeof pair, "%s=%s", left, right);
+    if (n >= (int)sizeof pair || strpbrk(pair, " \t") != NULL)
+        return fail(l, row, "\"%.60s\" is no \"left = right\"", pair);
+    return value_add_pairs(row, field, pair, why) || fail(l, row, "%s", why);
 }
 
 static bool load_presets(struct load *l)
 {
-    for (size_t i = 0; i < ROWS; i++) {
-        char number[24];
-        snprintf(number, sizeof number, "%lld",
-                 (long long)rows[i].preset_number);
-        const char *text = rows[i].preset_text ? rows[i].preset_text : number;
-        if (!read_value(l, &rows[i], text))
-            return false;
-    }
+    char why[VALUE_WHY_BYTES] = "";
+    for (size_t i = 0; i < ROWS; i++)
+        if (!value_preset(&rows[i], (char *)&l->s + rows[i].offset, why))
+            return fail(l, &rows[i], "%s", why);
     return true;
 }
 
@@ -241,8 +145,15 @@ static bool load_line(struct load *l, char *line)
     while (equals > line && strchr(" \t", equals[-1]))
         equals--;
     *equals = '\0';
-    const struct row *row = row_of(line);
-    if (row == NULL)
+    char *left = line + strcspn(line, " \t");
+    if (*left != '\0') {
+        *left++ = '\0';
+        left += strspn(left, " \t");
+    }
+    const struct value_row *row = row_of(line);
+    if (row != NULL && row->kind == VALUE_PAIRS && *left != '\0')
+        return read_pair_line(l, row, left, value);
+    if (row == NULL || *left != '\0')
         return fail(l, NULL,
                     "there is no setting \"%.40s\"; `lanpost settings` lists "
                     "them",
@@ -258,13 +169,13 @@ static bool load_lines(struct load *l, const char *text, size_t length)
 {
     const char *end = text + length;
     while (text < end) {
-        char line[VALUE_BYTES];
+        char line[LINE_BYTES];
         const char *lf = memchr(text, '\n', (size_t)(end - text));
         size_t n = (size_t)((lf ? lf : end) - text);
         l->line++;
         if (n >= sizeof line)
             return fail(l, NULL, "is too long: %d bytes at most",
-                        VALUE_BYTES - 1);
+                        LINE_BYTES - 1);
         if (memchr(text, '\0', n) != NULL)
             return fail(l, NULL, "holds a NUL byte; this is no text file");
         memcpy(line, text, n);
@@ -280,36 +191,9 @@ static bool load_lines(struct load *l, const char *text, size_t length)
 
 /* ---- Files --------------------------------------------------------------- */
 
-/* The bytes read into data, or -1 with errno; EFBIG: it fills all the room.
- * *is_open: others than its owner and group can read it, or change it. */
-static ssize_t read_file(const char *name, void *data, size_t room,
-                         bool *is_open)
-{
-    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0)
-        return -1;
-    struct stat st;
-    *is_open = fstat(fd, &st) != 0 || (st.st_mode & (S_IRWXO | S_IWGRP));
-    size_t used = 0;
-    for (ssize_t n = 1; n != 0 && used < room;) {
-        n = read(fd, (char *)data + used, room - used);
-        if (n < 0 && errno != EINTR) {
-            close(fd);
-            return -1;
-        }
-        used += n > 0 ? (size_t)n : 0;
-        if (n < 0)
-            n = 1;
-    }
-    close(fd);
-    if (used == room)
-        errno = EFBIG;
-    return used == room ? -1 : (ssize_t)used;
-}
-
 static bool load_password(struct load *l)
 {
-    const struct row *row = row_of("smarthost_password_file");
+    const struct value_row *row = row_of("smarthost_password_file");
     const char *file = l->s.smarthost_password_file;
     if (*file == '\0')
         return true;
@@ -317,14 +201,17 @@ static bool load_password(struct load *l)
         return fail(l, row, "smarthost_password is set too; keep one of them");
     char text[sizeof l->s.smarthost_password + 3]; /* CRLF, and a NUL */
     bool is_open = false;
-    ssize_t n = read_file(file, text, sizeof text - 1, &is_open);
+    ssize_t n = file_read(file, text, sizeof text - 1, &is_open);
     if (n < 0)
         return fail(l, row, "cannot read %.150s: %s", file, strerror(errno));
     if (is_open)
         return fail(l, row, "%.200s can be read by others; chmod 600 it", file);
     text[n] = '\0';
     text[strcspn(text, "\r\n")] = '\0';
-    bool is_good = read_text(l, row, l->s.smarthost_password, text);
+    char why[VALUE_WHY_BYTES] = "";
+    bool is_good = value_read(row_of("smarthost_password"),
+                              l->s.smarthost_password, text, why) ||
+                   fail(l, row, "%s", why);
     bytes_wipe(text, sizeof text);
     return is_good;
 }
@@ -333,7 +220,7 @@ static bool load_password(struct load *l)
 
 static bool parse_smarthost(struct load *l)
 {
-    const struct row *row = row_of("smarthost");
+    const struct value_row *row = row_of("smarthost");
     const char *text = l->s.smarthost;
     if (*text == '\0')
         return fail(l, row,
@@ -365,7 +252,7 @@ static bool parse_smarthost(struct load *l)
 
 static bool check_secret_is_kept(struct load *l)
 {
-    const struct row *row = row_of("smarthost_password");
+    const struct value_row *row = row_of("smarthost_password");
     if (l->line_of[row - rows] == 0 || !l->file_is_open)
         return true;
     return fail(l, row,
@@ -377,7 +264,7 @@ static bool check_auth(struct load *l)
 {
     const struct settings *s = &l->s;
     bool has_password = *s->smarthost_password != '\0';
-    const struct row *row = row_of("smarthost_auth");
+    const struct value_row *row = row_of("smarthost_auth");
     if (s->smarthost_auth == AUTH_NONE &&
         (has_password || *s->smarthost_user != '\0'))
         return fail(l, row, "is none, but a login is set; take one out");
@@ -398,7 +285,7 @@ static bool check_auth(struct load *l)
 
 static bool check_ca_file(struct load *l)
 {
-    const struct row *row = row_of("smarthost_ca_file");
+    const struct value_row *row = row_of("smarthost_ca_file");
     if (l->s.smarthost_tls == TLS_NONE)
         return true;
     int fd = open(l->s.smarthost_ca_file, O_RDONLY | O_CLOEXEC);
@@ -419,30 +306,130 @@ static bool is_ascii(const char *text)
     return *text == '\0';
 }
 
+/* An address as it will stand in the envelope. */
+static bool is_plain_address(const char *text)
+{
+    struct path p;
+    const char *rest;
+    return path_parse(text, &p, &rest) && *rest == '\0' && p.has_domain &&
+           !p.is_utf8 && strcmp(p.mailbox, text) == 0;
+}
+
+static bool check_addresses(struct load *l)
+{
+    const struct {
+        const char *key, *value;
+    } addresses[] = {{"postmaster", l->s.postmaster}, {"sender", l->s.sender}};
+    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++)
+        if (*addresses[i].value != '\0' &&
+            !is_plain_address(addresses[i].value))
+            return fail(l, row_of(addresses[i].key),
+                        "\"%.60s\" is no plain address such as me@example.com",
+                        addresses[i].value);
+    if (l->s.sender_rewrite == REWRITE_ALWAYS && *l->s.sender == '\0')
+        return fail(l, row_of("sender_rewrite"),
+                    "is always, but no sender is set; set one");
+    return true;
+}
+
+/* A side of rewrite_to: "root", "me@example.com" or "@example.com". */
+static bool is_rewrite_side(const char *text)
+{
+    struct path p;
+    const char *rest;
+    if (*text == '@')
+        return path_is_domain(text + 1) && is_ascii(text + 1);
+    return path_parse(text, &p, &rest) && *rest == '\0' && !p.is_utf8 &&
+           strcmp(p.mailbox, text) == 0;
+}
+
+static bool check_rewrites(struct load *l)
+{
+    char left[VALUE_PAIR_BYTES], right[VALUE_PAIR_BYTES];
+    struct ip_network network;
+    const char *at = l->s.rewrite_from;
+    while (value_next_pair(&at, left, right))
+        if (!ip_parse_network(left, &network) || !is_plain_address(right))
+            return fail(l, row_of("rewrite_from"),
+                        "\"%.60s=%.60s\" is no network=address such as "
+                        "192.168.1.9=scanner@example.com",
+                        left, right);
+    at = l->s.rewrite_to;
+    while (value_next_pair(&at, left, right))
+        if (!is_rewrite_side(left) || !is_rewrite_side(right) ||
+            (*right == '@') != (*left == '@') ||
+            (*right != '@' && !is_plain_address(right)))
+            return fail(
+                l, row_of("rewrite_to"),
+                "\"%.60s=%.60s\" is none of root=me@example.com, "
+                "a@old.example=b@example.com, @old.example=@new.example",
+                left, right);
+    return true;
+}
+
+static bool check_domains(struct load *l)
+{
+    char domain[256];
+    const char *at = l->s.sender_domains, *word;
+    for (size_t n; (n = value_next_word(&at, &word)) > 0;) {
+        snprintf(domain, sizeof domain, "%.*s", (int)n, word);
+        if (n >= sizeof domain || !path_is_domain(domain) || !is_ascii(domain))
+            return fail(l, row_of("sender_domains"), "\"%.60s\" is no domain",
+                        domain);
+    }
+    if (*l->s.default_domain != '\0' && (!path_is_domain(l->s.default_domain) ||
+                                         !is_ascii(l->s.default_domain)))
+        return fail(l, row_of("default_domain"), "\"%.60s\" is no domain",
+                    l->s.default_domain);
+    return true;
+}
+
+static bool lies_in(const struct ip_network *n,
+                    const struct value_networks *all)
+{
+    for (unsigned i = 0; i < all->count; i++)
+        if (n->prefix_bits >= all->items[i].prefix_bits &&
+            ip_in_network(&n->address, &all->items[i]))
+            return true;
+    return false;
+}
+
+/* What devices must do they must also be able to do. */
+static bool check_policy(struct load *l)
+{
+    for (unsigned i = 0; i < l->s.require_tls.count; i++)
+        if (lies_in(&l->s.require_tls.items[i], &l->s.no_starttls_to))
+            return fail(l, row_of("require_tls"),
+                        "names devices that no_starttls_to names too; take "
+                        "them out of one");
+    /* While any login is good, to demand one protects nothing; who wants that
+     * all the same has to say so. */
+    if (l->s.require_auth.count > 0 && *l->s.users_file == '\0' &&
+        l->s.accept_any_auth != ANY_AUTH_YES)
+        return fail(l, row_of("require_auth"),
+                    "needs a users_file (or accept_any_auth = yes)");
+    if (*l->s.tls_key_file != '\0' && *l->s.tls_cert_file == '\0')
+        return fail(l, row_of("tls_key_file"), "needs a tls_cert_file");
+    return true;
+}
+
 static bool check_names(struct load *l)
 {
-    struct path postmaster;
-    const char *rest;
     if (*l->s.hostname != '\0' &&
         (!path_is_domain(l->s.hostname) || !is_ascii(l->s.hostname)))
         return fail(l, row_of("hostname"), "\"%.60s\" is no host name",
                     l->s.hostname);
-    if (*l->s.postmaster != '\0' &&
-        (!path_parse(l->s.postmaster, &postmaster, &rest) || *rest != '\0' ||
-         !postmaster.has_domain || postmaster.is_utf8 ||
-         strcmp(postmaster.mailbox, l->s.postmaster) != 0))
-        return fail(l, row_of("postmaster"),
-                    "\"%.60s\" is no plain address such as me@example.com",
-                    l->s.postmaster);
     return true;
 }
 
 static bool check_all(struct load *l)
 {
     if (!parse_smarthost(l) || !check_secret_is_kept(l) || !load_password(l) ||
-        !check_auth(l) || !check_ca_file(l) || !check_names(l))
+        !check_auth(l) || !check_ca_file(l) || !check_names(l) ||
+        !check_addresses(l) || !check_rewrites(l) || !check_domains(l) ||
+        !check_policy(l))
         return false;
-    if (l->s.listen.count == 0)
+    if (l->s.listen.count == 0 && l->s.listen_tls.count == 0)
         return fail(l, row_of("listen"), "is empty; no device could connect");
     if (l->s.allow_from.count == 0)
         return fail(l, row_of("allow_from"), "is empty; no device could send");
@@ -458,11 +445,10 @@ static bool check_all(struct load *l)
 /* The values of scratch, once all agree to them. */
 static bool put_in_force(struct load *l)
 {
-    char why[SETTINGS_ERROR_BYTES] = "";
-    if (l->accept != NULL && !l->accept(&l->s, why)) {
-        snprintf(l->error, SETTINGS_ERROR_BYTES, "%s", why);
-        return false;
-    }
+    char why[SETTINGS_WHY_BYTES] = "";
+    const char *key = l->accept ? l->accept(&l->s, why) : NULL;
+    if (key != NULL)
+        return fail(l, row_of(key), "%s", why);
     in_force = l->s;
     memcpy(line_in_force, l->line_of, sizeof line_in_force);
     text_copy(name_in_force, sizeof name_in_force, l->name);
@@ -498,7 +484,7 @@ bool settings_load(const char *file, settings_accept *accept,
         return false;
     }
     if (WITH_SETTINGS_FILE) {
-        n = read_file(name, text, sizeof text, &is_open);
+        n = file_read(name, text, sizeof text, &is_open);
         if (n < 0 && (file != NULL || errno != ENOENT)) {
             snprintf(error, SETTINGS_ERROR_BYTES, "cannot read %.255s: %s",
                      name, strerror(errno));
@@ -525,64 +511,21 @@ void settings_preset(void)
 
 /* ---- Values out ---------------------------------------------------------- */
 
-static void print_list(FILE *out, const struct row *row, const void *field)
-{
-    char text[IP_ENDPOINT_BYTES];
-    if (row->kind == KIND_ENDPOINTS) {
-        const struct settings_endpoints *e = field;
-        for (unsigned i = 0; i < e->count; i++)
-            fprintf(out, "%s%s", i ? " " : "",
-                    ip_format_endpoint(&e->items[i], text));
-        return;
-    }
-    const struct settings_networks *n = field;
-    for (unsigned i = 0; i < n->count; i++)
-        fprintf(out, "%s%s/%u", i ? " " : "",
-                ip_format(&n->items[i].address, text), n->items[i].prefix_bits);
-}
-
-static void print_choice(FILE *out, const struct row *row, unsigned number)
-{
-    const char *at = row->words;
-    size_t n = next_word(&at);
-    for (; number > 0; number--) {
-        at += n;
-        n = next_word(&at);
-    }
-    fprintf(out, "%.*s", (int)n, at);
-}
-
-static void print_value(FILE *out, const struct row *row)
-{
-    const void *field = (const char *)&in_force + row->offset;
-    const char *text = field;
-    switch (row->kind) {
-    case KIND_TEXT: fprintf(out, "%s", text); break;
-    case KIND_SECRET: fprintf(out, "%s", *text ? "********" : ""); break;
-    case KIND_NUMBER:
-        fprintf(out, "%lld", (long long)*(const int64_t *)field);
-        break;
-    case KIND_CHOICE: print_choice(out, row, *(const unsigned *)field); break;
-    case KIND_ENDPOINTS:
-    case KIND_NETWORKS: print_list(out, row, field); break;
-    }
-}
-
 void settings_print(FILE *out)
 {
     for (size_t i = 0; i < ROWS; i++) {
         fprintf(out, "%s = ", rows[i].key);
-        print_value(out, &rows[i]);
+        value_print(out, &rows[i], (const char *)&in_force + rows[i].offset);
         if (line_in_force[i] == 0)
             fprintf(out, "\n    # from the build");
         else
             fprintf(out, "\n    # from %s line %u", name_in_force,
                     line_in_force[i]);
         fprintf(out, "; %s", rows[i].help);
-        if (rows[i].kind == KIND_NUMBER)
+        if (rows[i].kind == VALUE_NUMBER)
             fprintf(out, " (%lld to %lld %s)", (long long)rows[i].low,
                     (long long)rows[i].high, rows[i].unit);
-        if (rows[i].kind == KIND_CHOICE)
+        if (rows[i].kind == VALUE_CHOICE)
             fprintf(out, " (%s)", rows[i].words);
         fprintf(out, "\n");
     }

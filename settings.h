@@ -12,30 +12,23 @@
 
 #include "config.h"
 #include "ip.h"
-
-struct settings_endpoints {
-    unsigned count;
-    struct ip_endpoint items[LISTENERS_MAX];
-};
-
-struct settings_networks {
-    unsigned count;
-    struct ip_network items[NETWORKS_MAX];
-};
+#include "value.h"
 
 /* One field a row, of the row's name: settings()->smarthost. A CHOICE is the
- * number of its word, in the order of config.h. */
+ * number of its word, in the order of config.h; PAIRS are one text, walked
+ * with value_next_pair(). */
 #define TEXT_FIELD(key, preset, room, unit, help)        char key[(room) + 1];
 #define SECRET_FIELD(key, preset, room, help)            char key[(room) + 1];
 #define NUMBER_FIELD(key, preset, low, high, unit, help) int64_t key;
 #define CHOICE_FIELD(key, preset, words, help)           unsigned key;
 
-#define ENDPOINTS_FIELD(key, preset, most, help) struct settings_endpoints key;
-#define NETWORKS_FIELD(key, preset, most, help)  struct settings_networks key;
+#define ENDPOINTS_FIELD(key, preset, most, help) struct value_endpoints key;
+#define NETWORKS_FIELD(key, preset, most, help)  struct value_networks key;
+#define PAIRS_FIELD(key, preset, room, help)     char key[(room) + 1];
 
 struct settings {
     SETTINGS_ROWS(TEXT_FIELD, SECRET_FIELD, NUMBER_FIELD, CHOICE_FIELD,
-                  ENDPOINTS_FIELD, NETWORKS_FIELD)
+                  ENDPOINTS_FIELD, NETWORKS_FIELD, PAIRS_FIELD)
     /* Derived from the rows, once they are known to be good. */
     char smarthost_name[256]; /* a host name or an address, no brackets */
     uint16_t smarthost_port;
@@ -58,6 +51,16 @@ enum settings_auth {
     AUTH_PLAIN,
     AUTH_LOGIN
 };
+enum settings_any_auth {
+    ANY_AUTH_AUTO,
+    ANY_AUTH_NO,
+    ANY_AUTH_YES
+};
+enum settings_rewrite {
+    REWRITE_NEVER,
+    REWRITE_UNQUALIFIED,
+    REWRITE_ALWAYS
+};
 enum settings_log {
     LOG_STDERR,
     LOG_SYSLOG
@@ -67,11 +70,12 @@ enum settings_log {
 const struct settings *settings(void);
 
 #define SETTINGS_ERROR_BYTES 512
+#define SETTINGS_WHY_BYTES   320
 
-/* A last say on good values before they come into force; false: why is the
- * rest of the error. May be NULL. */
-typedef bool settings_accept(const struct settings *s,
-                             char why[SETTINGS_ERROR_BYTES]);
+/* A last say on good values before they come into force. NULL: they are
+ * good; else the key of the setting at fault, and why. May be NULL. */
+typedef const char *settings_accept(const struct settings *s,
+                                    char why[SETTINGS_WHY_BYTES]);
 
 /* Reads config.h's values and the file over them (NULL: SETTINGS_FILE when it
  * exists; a sealed binary reads none), checks them, and only then puts them

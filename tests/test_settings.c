@@ -174,8 +174,8 @@ static const struct {
      "the.conf line 3: hostname: ", "control character"},
     {BASE "hostname = a\rz\n",
      "the.conf line 3: hostname: ", "control character"},
-    {BASE "# " A_256 A_256 A_256 A_256 "\n",
-     "the.conf line 3: ", "is too long: 1023 bytes at most"},
+    {BASE "# " A_256 A_256 A_256 A_256 A_256 "\n",
+     "the.conf line 3: ", "is too long: 1087 bytes at most"},
     {BASE "expire_hours = soon\n", "the.conf line 3: expire_hours: ",
      "\"soon\" is no whole number (unit: h)"},
     {BASE "expire_hours =\n",
@@ -294,7 +294,195 @@ static const struct {
     {BASE "smarthost_password = " SECRET "\nsmarthost_password_file = /x\n",
      "the.conf line 4: smarthost_password_file: ",
      "smarthost_password is set too; keep one of them"},
+    /* senders and recipients */
+    {BASE "sender = me\n", "the.conf line 3: sender: ",
+     "\"me\" is no plain address such as me@example.com"},
+    {BASE "sender = <me@example.com>\n",
+     "the.conf line 3: sender: ", "is no plain address"},
+    {BASE "sender = m\xc3\xbc@example.com\n",
+     "the.conf line 3: sender: ", "is no plain address"},
+    {BASE "sender_rewrite = always\n", "the.conf line 3: sender_rewrite: ",
+     "is always, but no sender is set; set one"},
+    {BASE "sender_rewrite = sometimes\n", "the.conf line 3: sender_rewrite: ",
+     "\"sometimes\" is none of: never unqualified always"},
+    {BASE "default_domain = example..com\n",
+     "the.conf line 3: default_domain: ", "\"example..com\" is no domain"},
+    {BASE "default_domain = @example.com\n",
+     "the.conf line 3: default_domain: ", "is no domain"},
+    {BASE "default_domain = b\xc3\xbcro.example\n",
+     "the.conf line 3: default_domain: ", "is no domain"},
+    {BASE "sender_domains = example.com @example.net\n",
+     "the.conf line 3: sender_domains: ", "\"@example.net\" is no domain"},
+    {BASE "sender_domains = example.com,example.net\n",
+     "the.conf line 3: sender_domains: ", "is no domain"},
+    {BASE "sender_domains = " A_256 "\n",
+     "the.conf line 3: sender_domains: ", "is no domain"},
+    {BASE "rewrite_from = 192.168.1.9\n",
+     "the.conf line 3: rewrite_from: ", "\"192.168.1.9\" is no left=right"},
+    {BASE "rewrite_from = 192.168.1.9=\n",
+     "the.conf line 3: rewrite_from: ", "is no left=right"},
+    {BASE "rewrite_from = =me@example.com\n",
+     "the.conf line 3: rewrite_from: ", "is no left=right"},
+    {BASE "rewrite_from = 192.168.1.9 = me@example.com\n",
+     "the.conf line 3: rewrite_from: ", "is no left=right"},
+    {BASE "rewrite_from = printer=me@example.com\n",
+     "the.conf line 3: rewrite_from: ",
+     "\"printer=me@example.com\" is no network=address such as "
+     "192.168.1.9=scanner@example.com"},
+    {BASE "rewrite_from 192.168.1.9/16 = me@example.com\n",
+     "the.conf line 3: rewrite_from: ", "is no network=address"},
+    {BASE "rewrite_from 192.168.1.9 = me\n",
+     "the.conf line 3: rewrite_from: ", "is no network=address"},
+    {BASE "rewrite_from 192.168.1.9 = @example.com\n",
+     "the.conf line 3: rewrite_from: ", "is no network=address"},
+    {BASE "rewrite_from 192.168.1.9 = a@b.example c@d.example\n",
+     "the.conf line 3: rewrite_from: ",
+     "\"192.168.1.9=a@b.example c@d.example\" is no \"left = right\""},
+    {BASE "rewrite_from 192.168.1.9 192.168.1.8 = a@b.example\n",
+     "the.conf line 3: rewrite_from: ", "is no \"left = right\""},
+    {BASE "rewrite_from 192.168.1.9 =\n",
+     "the.conf line 3: rewrite_from: ", "is no left=right"},
+    {BASE "rewrite_to root = admin@example.com\n"
+          "rewrite_to me = you\nrewrite_to a = b@c.example\n",
+     "the.conf line 5: rewrite_to: ",
+     "\"me=you\" is none of root=me@example.com, a@old.example=b@example.com, "
+     "@old.example=@new.example"},
+    {BASE "rewrite_to @old.example = me@example.com\n",
+     "the.conf line 3: rewrite_to: ", "is none of root="},
+    {BASE "rewrite_to me@example.com = @new.example\n",
+     "the.conf line 3: rewrite_to: ", "is none of root="},
+    {BASE "rewrite_to @old..example = @new.example\n",
+     "the.conf line 3: rewrite_to: ", "is none of root="},
+    {BASE "rewrite_to m\xc3\xbc = me@example.com\n",
+     "the.conf line 3: rewrite_to: ", "is none of root="},
+    {BASE "rewrite_to <root> = me@example.com\n",
+     "the.conf line 3: rewrite_to: ", "is none of root="},
+    {BASE "rewrite_to root = <me@example.com>\n",
+     "the.conf line 3: rewrite_to: ", "is none of root="},
+    {BASE "rewrite_to root = me@example.com # us\n",
+     "the.conf line 3: rewrite_to: ", "is no \"left = right\""},
+    {BASE "rewrite_to " A_256 " = me@example.com\n",
+     "the.conf line 3: rewrite_to: ", "is no left=right"},
+    {BASE "rewrite_to " A_256 A_256 " = me@example.com\n",
+     "the.conf line 3: rewrite_to: ", "is no \"left = right\""},
+    {BASE "rewrite_to a = b@c.example\nrewrite_to = d=e@f.example\n",
+     "the.conf line 4: rewrite_to: ", "was set in line 3 already; keep one"},
+    {BASE "hostname a = b\n",
+     "the.conf line 3: ", "there is no setting \"hostname\""},
+    {BASE "rewrite_too a = b@c.example\n",
+     "the.conf line 3: ", "there is no setting \"rewrite_too\""},
+    /* what devices must do they must be able to do */
+    {BASE "no_starttls_to = 10.0.0.0/8\nrequire_tls = 10.1.0.0/16\n",
+     "the.conf line 4: require_tls: ",
+     "names devices that no_starttls_to names too; take them out of one"},
+    {BASE "require_tls = 192.168.0.0/16 10.0.0.0/8\n"
+          "no_starttls_to = 10.0.0.0/8\n",
+     "the.conf line 3: require_tls: ", "names devices that no_starttls_to"},
+    {BASE "require_auth = 10.0.0.0/8\naccept_any_auth = no\n",
+     "the.conf line 3: require_auth: ", "needs a users_file"},
+    {BASE "require_auth = 10.0.0.0/8\n", /* any login would do */
+     "the.conf line 3: require_auth: ", "needs a users_file"},
+    {BASE "tls_key_file = /dev/null\n",
+     "the.conf line 3: tls_key_file: ", "needs a tls_cert_file"},
+    {BASE "accept_any_auth = maybe\n",
+     "the.conf line 3: accept_any_auth: ", "\"maybe\" is none of: auto no yes"},
+    {BASE "tls_detect_ms = 5001\n",
+     "the.conf line 3: tls_detect_ms: ", "5001 is out of bounds: 0 to 5000 ms"},
+    {BASE "status_listen = 127.0.0.1:1 127.0.0.1:2\n",
+     "the.conf line 3: status_listen: ", "has more than 1 entries"},
 };
+
+/* The same that do not contradict. */
+START_TEST(what_is_no_contradiction)
+{
+    static const char *const table[] = {
+        "listen =\nlisten_tls = 127.0.0.1:465\n",
+        "no_starttls_to = 10.1.0.0/16\nrequire_tls = 10.0.0.0/8\n",
+        "no_starttls_to = 10.0.0.1\nrequire_tls = 10.0.0.2 fd00::/8\n",
+        "require_auth = 10.0.0.0/8\naccept_any_auth = yes\n",
+        "require_auth = 10.0.0.0/8\naccept_any_auth = no\nusers_file = /x\n",
+        "tls_cert_file = /x\n",
+        "tls_cert_file = /x\ntls_key_file = /y\n",
+        "sender_rewrite = always\nsender = a@b.example\n",
+        "sender_rewrite = never\nsender = a@b.example\n",
+        "sender_domains = example.com  example.net  b.example\n",
+        "status_listen =\ntls_detect_ms = 0\n",
+        "default_domain = lan\n",
+        "rewrite_to = a=b@c.example\nrewrite_to d = e@f.example\n",
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        char text[512];
+        snprintf(text, sizeof text, BASE "%s", table[i]);
+        ck_assert_msg(load(text), "row %zu: %s", i, error);
+    }
+}
+END_TEST
+
+/* Pairs: in one line, in lines of their own, or both; always the same. */
+START_TEST(pairs)
+{
+    static const struct {
+        const char *text, *from, *to;
+    } table[] = {
+        {"", REWRITE_FROM, REWRITE_TO},
+        {"rewrite_from = 192.168.1.9=a@b.example fd00::/8=c@d.example\n"
+         "rewrite_to = root=me@example.com @old.example=@new.example\n",
+         "192.168.1.9=a@b.example fd00::/8=c@d.example",
+         "root=me@example.com @old.example=@new.example"},
+        {"rewrite_from 192.168.1.9 = a@b.example\n"
+         "rewrite_to root = me@example.com\r\n"
+         "REWRITE_FROM\tfd00::/8\t=\tc@d.example\n"
+         "rewrite_to @old.example=@new.example\n",
+         "192.168.1.9=a@b.example fd00::/8=c@d.example",
+         "root=me@example.com @old.example=@new.example"},
+        {"rewrite_from =\t192.168.1.9=a@b.example   fd00::/8=c@d.example  \n"
+         "rewrite_to = root=me@example.com\n"
+         "  rewrite_to   @old.example   =   @new.example  \n",
+         "192.168.1.9=a@b.example fd00::/8=c@d.example",
+         "root=me@example.com @old.example=@new.example"},
+        {"rewrite_to =\nrewrite_to a = b=c@d.example\n", "", "a=b=c@d.example"},
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        static char text[16384];
+        snprintf(text, sizeof text, BASE "%s", table[i].text);
+        load_good(text);
+        ck_assert_str_eq(settings()->rewrite_from, table[i].from);
+        ck_assert_str_eq(settings()->rewrite_to, table[i].to);
+        snprintf(text, sizeof text, "%s", printed());
+        load_good(text);
+        ck_assert_str_eq(settings()->rewrite_from, table[i].from);
+        ck_assert_str_eq(settings()->rewrite_to, table[i].to);
+    }
+}
+END_TEST
+
+/* As many pairs as there is room for, however they were said, can be printed
+ * and read again; one more is refused. */
+START_TEST(as_many_pairs_as_fit)
+{
+    static char text[16384], many[16384];
+    size_t used = (size_t)snprintf(many, sizeof many, BASE);
+    for (int i = 0; i < 67; i++) /* 15 bytes each, and a blank */
+        used += (size_t)snprintf(many + used, sizeof many - used,
+                                 "rewrite_to r%d = me@b.cd\n", 10000 + i);
+    static const char *const last[] = {"ab", "abc", "abcd"};
+    for (size_t i = 0; i < COUNT(last); i++) {
+        snprintf(many + used, sizeof many - used,
+                 "rewrite_to %s = me@example.com\n", last[i]);
+        bool good = load(many);
+        ck_assert_msg(good == (i < 2), "%s", error);
+        if (!good)
+            break;
+        struct settings before = *settings();
+        ck_assert_uint_eq(strlen(before.rewrite_to), 1022 + i);
+        snprintf(text, sizeof text, "%s", printed());
+        load_good(text);
+        ck_assert_str_eq(before.rewrite_to, settings()->rewrite_to);
+    }
+    ck_assert_str_eq(error, "the.conf line 70: rewrite_to: is too long: 1023 "
+                            "bytes at most");
+}
+END_TEST
 
 START_TEST(refusals_name_file_line_key_and_cure)
 {
@@ -351,17 +539,28 @@ END_TEST
 
 static char asked_about[256];
 
-static bool agree(const struct settings *s, char why[SETTINGS_ERROR_BYTES])
+static const char *agree(const struct settings *s, char why[SETTINGS_WHY_BYTES])
 {
     (void)why;
     snprintf(asked_about, sizeof asked_about, "%s", s->hostname);
-    return true;
+    return NULL;
 }
 
-static bool disagree(const struct settings *s, char why[SETTINGS_ERROR_BYTES])
+static const char *disagree(const struct settings *s,
+                            char why[SETTINGS_WHY_BYTES])
 {
-    snprintf(why, SETTINGS_ERROR_BYTES, "%s is not to our liking", s->hostname);
-    return false;
+    snprintf(why, SETTINGS_WHY_BYTES, "%s is not to our liking", s->hostname);
+    return "hostname";
+}
+
+/* At fault may be what the file does not name. */
+static const char *disagree_with_all(const struct settings *s,
+                                     char why[SETTINGS_WHY_BYTES])
+{
+    (void)s;
+    memset(why, 'w', SETTINGS_WHY_BYTES - 1);
+    why[SETTINGS_WHY_BYTES - 1] = '\0';
+    return "users_file";
 }
 
 START_TEST(the_last_say)
@@ -370,9 +569,16 @@ START_TEST(the_last_say)
     struct settings before = *settings();
     write_file(file, BASE "\nhostname = after.example\n", 0600);
     ck_assert(!settings_load(file, disagree, error));
-    ck_assert_str_eq(error, "after.example is not to our liking");
+    char want[SETTINGS_ERROR_BYTES];
+    snprintf(want, sizeof want,
+             "%s line 4: hostname: after.example is not to our liking", file);
+    ck_assert_str_eq(error, want);
     ck_assert_mem_eq(&before, settings(), sizeof before);
     ck_assert(strstr(printed(), "from the.conf line 3") != NULL);
+    ck_assert(!settings_load(file, disagree_with_all, error));
+    snprintf(want, sizeof want, "%s: users_file: www", file);
+    ck_assert_msg(strncmp(error, want, strlen(want)) == 0, "%s", error);
+    ck_assert_mem_eq(&before, settings(), sizeof before);
     ck_assert_msg(settings_load(file, agree, error), "%s", error);
     ck_assert_str_eq(asked_about, "after.example");
     ck_assert_str_eq(settings()->hostname, "after.example");
@@ -551,10 +757,15 @@ END_TEST
 START_TEST(print_is_a_settings_file)
 {
     static char text[16384];
-    load_good(BASE "listen = 192.0.2.1:25 [2001:db8::1]:25\n"
-                   "allow_from = 10.0.0.0/8 fd00::/8 ::1\n"
-                   "smarthost_family = ipv6\nlog = syslog\n"
-                   "hostname = relay.example\nrecipients_max = 7\n");
+    load_good(BASE
+              "listen = 192.0.2.1:25 [2001:db8::1]:25\n"
+              "allow_from = 10.0.0.0/8 fd00::/8 ::1\n"
+              "smarthost_family = ipv6\nlog = syslog\n"
+              "hostname = relay.example\nrecipients_max = 7\n"
+              "listen_tls = 192.0.2.1:465\nno_starttls_to = 10.1.1.1\n"
+              "accept_any_auth = yes\nsender_rewrite = always\n"
+              "sender = a@b.example\nsender_domains = b.example c.example\n"
+              "status_listen =\nrewrite_from 10.0.0.0/8 = c@d.example\n");
     struct settings before = *settings();
     snprintf(text, sizeof text, "%s", printed());
     load_good(text);
@@ -580,6 +791,9 @@ Suite *suite_settings(void)
     tcase_add_test(c, every_kind);
     tcase_add_test(c, smarthosts);
     tcase_add_test(c, refusals_name_file_line_key_and_cure);
+    tcase_add_test(c, what_is_no_contradiction);
+    tcase_add_test(c, pairs);
+    tcase_add_test(c, as_many_pairs_as_fit);
     tcase_add_test(c, number_signs_that_are_no_comments);
     tcase_add_test(c, the_last_say);
     tcase_add_test(c, preset);
