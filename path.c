@@ -175,6 +175,10 @@ static const char *parse_mailbox(const char *at, struct path *out)
     if (!out->has_domain)
         return at;
     at++;
+    if (*at == '\0' || *at == '>' || is_blank(*at)) { /* "user@" */
+        out->has_domain = false;
+        return at;
+    }
     size_t whole = domain_length(at), kept = whole;
     if (kept > 1 && *at != '[' && at[kept - 1] == '.')
         kept--;
@@ -187,11 +191,24 @@ static const char *parse_mailbox(const char *at, struct path *out)
     return at + whole;
 }
 
+/* "Scanner <scan@example.com>": what stands in brackets is the path, however
+ * the device names itself before it. Brackets in quotes are none. */
+static const char *skip_phrase(const char *text)
+{
+    const char *behind = *text == '"' ? skip_quoted(text) : NULL;
+    const char *bracket = strchr(behind ? behind : text, '<');
+    const char *end = bracket ? strchr(bracket, '>') : NULL;
+    bool is_phrase = bracket != NULL && bracket > text && end != NULL &&
+                     (is_blank(bracket[-1]) || bracket[-1] == '"');
+    return is_phrase ? bracket : text;
+}
+
 bool path_parse(const char *text, struct path *out, const char **rest)
 {
     memset(out, 0, sizeof *out);
     while (is_blank(*text))
         text++;
+    text = skip_phrase(text);
     bool has_bracket = *text == '<';
     const char *at = has_bracket ? text + 1 : text;
     while (is_blank(*at))

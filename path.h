@@ -2,8 +2,9 @@
  * sections 4.1.2 and 4.1.3), read as devices really write them.
  *
  * Pure. Accepted beyond the grammar: blanks before the path, missing angle
- * brackets, a source route (dropped), dots in odd places of the local-part
- * (quoted), a trailing dot of the domain (dropped).
+ * brackets, a name before them, a source route (dropped), dots in odd places
+ * of the local-part (quoted), a trailing dot of the domain (dropped), a
+ * missing domain (has_domain tells).
  * Must never know: connections, replies. */
 #ifndef LANPOST_PATH_H
 #define LANPOST_PATH_H

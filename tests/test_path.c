@@ -87,7 +87,10 @@ static const struct {
     {"<a@.>", REFUSED, ""},
     {"<a@.b>", REFUSED, ""},
     {"<a@b..c>", REFUSED, ""},
-    {"<a@>", REFUSED, ""},
+    {"<a@>", "a", ""}, /* an empty setting of the device: no domain */
+    {"<a@ >", "a", ""},
+    {"a@ SIZE=1", "a", " SIZE=1"},
+    {"<\"a b\"@>", "\"a b\"", ""},
     {"<@b>", REFUSED, ""},
     {"<a@my_nas>", "a@my_nas", ""},
     {"<a@b c>", REFUSED, ""},
@@ -100,7 +103,14 @@ static const struct {
     {"a@b>", REFUSED, ""},
     {"<a@b>SIZE=1", REFUSED, ""},
     {"<a@b>,<c@d>", REFUSED, ""},
-    {"Office <a@b>", "Office", " <a@b>"}, /* no parameter: 501 */
+    /* a name before it */
+    {"Office <a@b>", "a@b", ""},
+    {"Office Scanner <a@b> SIZE=1", "a@b", " SIZE=1"},
+    {"\"Office\" <a@b>", "a@b", ""},
+    {"\"Office\"<a@b>", "a@b", ""},
+    {"c@d <a@b>", "a@b", ""},
+    {"Office<a@b>", REFUSED, ""},
+    {"Office <a@b", "Office", " <a@b"}, /* no parameter: 501 */
     {"", REFUSED, ""},
     {"<", REFUSED, ""},
     {"   ", REFUSED, ""},
@@ -258,6 +268,61 @@ START_TEST(domains)
 }
 END_TEST
 
+/* The arguments of MAIL and RCPT: the keyword, the path, the parameters. */
+START_TEST(arguments)
+{
+    static const struct {
+        const char *mail, *rcpt; /* one of the two */
+        enum path_fault fault;
+        const char *mailbox;
+        uint64_t size;
+    } table[] = {
+        {"FROM:<a@b>", NULL, PATH_GOOD, "a@b", 7},
+        {"from:<a@b>", NULL, PATH_GOOD, "a@b", 7},
+        {" FROM\t: a@b", NULL, PATH_GOOD, "a@b", 7},
+        {"FROM:<a@b> SIZE=0", NULL, PATH_GOOD, "a@b", 0},
+        {"FROM:<a@b> size=12 BODY=7bit", NULL, PATH_GOOD, "a@b", 12},
+        {"FROM:<a@b> SIZE=999999999999999999", NULL, PATH_GOOD, "a@b",
+         999999999999999999},
+        {"FROM:<a@b> SIZE=1000000000000000000", NULL, PATH_GOOD, "a@b",
+         UINT64_MAX},
+        {"FROM:<> RET=HDRS ENVID=1 SMTPUTF8 XYZZY", NULL, PATH_GOOD, "", 7},
+        {"FROM:<a@b> SIZE=", NULL, PATH_BAD_PARAMETER, NULL, 7},
+        {"FROM:<a@b> SIZE=-1", NULL, PATH_BAD_PARAMETER, NULL, 7},
+        {"FROM:<a@b> SIZE=1x", NULL, PATH_BAD_PARAMETER, NULL, 7},
+        {"FROM:<a@b> BODY", NULL, PATH_BAD_PARAMETER, NULL, 7},
+        {"FROM:<a@b> BODY=9BIT", NULL, PATH_BAD_PARAMETER, NULL, 7},
+        {"FROM:<a@b> =1", NULL, PATH_BAD_PARAMETER, NULL, 7},
+        {"", NULL, PATH_BAD, NULL, 7},
+        {"FROM", NULL, PATH_BAD, NULL, 7},
+        {"FROM <a@b>", NULL, PATH_BAD, NULL, 7},
+        {"FROM:", NULL, PATH_BAD, NULL, 7},
+        {"FROMAGE:<a@b>", NULL, PATH_BAD, NULL, 7},
+        {"TO:<a@b>", NULL, PATH_BAD, NULL, 7},
+        {NULL, "TO:<a@b>", PATH_GOOD, "a@b", 0},
+        {NULL, "to : a@b", PATH_GOOD, "a@b", 0},
+        {NULL, "TO:<a@b> NOTIFY=NEVER ORCPT=rfc822;a@b", PATH_GOOD, "a@b", 0},
+        {NULL, "TO:<a@b> SIZE=much", PATH_GOOD, "a@b", 0},
+        {NULL, "TO:<a@b> <c@d>", PATH_BAD_PARAMETER, NULL, 0},
+        {NULL, "TO", PATH_BAD, NULL, 0},
+        {NULL, "TO:", PATH_BAD, NULL, 0},
+        {NULL, "FROM:<a@b>", PATH_BAD, NULL, 0},
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        struct path p;
+        uint64_t size = 7;
+        enum path_fault fault = table[i].mail
+                                    ? path_mail(table[i].mail, &p, &size)
+                                    : path_rcpt(table[i].rcpt, &p);
+        ck_assert_msg(fault == table[i].fault, "row %zu: %d", i, fault);
+        if (fault == PATH_GOOD)
+            ck_assert_str_eq(p.mailbox, table[i].mailbox);
+        if (table[i].mail != NULL && fault == PATH_GOOD)
+            ck_assert_uint_eq(size, table[i].size);
+    }
+}
+END_TEST
+
 Suite *suite_path(void)
 {
     Suite *s = suite_create("path");
@@ -267,6 +332,7 @@ Suite *suite_path(void)
     tcase_add_test(c, domain_is_told);
     tcase_add_test(c, parameters);
     tcase_add_test(c, domains);
+    tcase_add_test(c, arguments);
     suite_add_tcase(s, c);
     return s;
 }
