@@ -79,7 +79,7 @@ bool delivery_put_body(struct delivery *d, struct buf *out)
         if (used < count)
             return false;
     }
-    return buf_room(out) >= sizeof "\r\n.\r\n";
+    return buf_room(out) >= DOT_END_BYTES;
 }
 
 void delivery_put_dot(struct delivery *d, struct buf *out)
