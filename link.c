@@ -185,6 +185,22 @@ void link_run(struct link *l, const struct poller *p, bool wants_input)
         set_broken(l, "the connection was reset");
 }
 
+void link_shut(struct link *l)
+{
+    if (l->tls != NULL)
+        tls_shut(l->tls);
+    shutdown(l->fd, SHUT_WR);
+}
+
+int link_peek(const struct link *l)
+{
+    uint8_t first;
+    ssize_t n = recv(l->fd, &first, 1, MSG_PEEK);
+    if (n == 1)
+        return first;
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? -1 : LINK_ENDED;
+}
+
 bool link_is_late(const struct link *l, int64_t now_ms)
 {
     return l->step != LINK_CLOSED && now_ms >= l->deadline_ms;

@@ -38,8 +38,8 @@ struct link {
 void link_open(struct link *l, int fd, bool is_connecting, void *in,
                size_t in_bytes, void *out, size_t out_bytes);
 
-/* Starts TLS towards a server that must prove to be name. False: no session
- * was free; the link stays as it is. */
+/* Starts TLS towards a server that must prove to be name, or, with name NULL,
+ * with a device. False: no session was free; the link stays as it is. */
 bool link_start_tls(struct link *l, const char *name);
 
 /* Closes fd and TLS, wipes both buffers, leaves the link LINK_CLOSED. */
@@ -55,6 +55,14 @@ void link_run(struct link *l, const struct poller *p, bool wants_input);
 /* Sends what is waiting, as far as the peer takes it; for the end of a turn,
  * so that an answer leaves in the turn that made it. */
 void link_flush(struct link *l);
+
+/* The first byte that lies unread at the fd; -1: none has come; LINK_ENDED:
+ * none will. It stays there. */
+#define LINK_ENDED (-2)
+int link_peek(const struct link *l);
+
+/* Ends our side: the peer is told, and may still be read. */
+void link_shut(struct link *l);
 
 bool link_is_late(const struct link *l, int64_t now_ms);
 

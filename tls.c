@@ -1,10 +1,8 @@
 /* See tls.h.
  *
  * The differences between mbedTLS 2.28, 3.6 and 4.x stand in the block below
- * and nowhere else. The library verifies chain and name; our verify callback
- * then looks at every certificate too: it is stricter about names (no common
- * name, RFC 9525), knows addresses (2.28 does not), and keeps the reason in
- * words. Both must agree, so a hole in either is not a hole. */
+ * and nowhere else. The library verifies chain and name, and trust looks at
+ * every certificate too. */
 #include "tls.h"
 
 #include <errno.h>
@@ -27,6 +25,7 @@
 #include "crypto.h"
 #include "ip.h"
 #include "log.h"
+#include "trust.h"
 
 /* ---- One source, three library generations ------------------------------- */
 
@@ -69,6 +68,39 @@ static void demand_version(mbedtls_ssl_config *conf)
 #endif
 }
 
+/* The library keeps the alert that it was sent, and lacks a way to ask. */
+static unsigned alert_of(const mbedtls_ssl_context *ssl)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+    return (unsigned)mbedtls_ssl_get_fatal_alert(ssl);
+#elif MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return ssl->MBEDTLS_PRIVATE(in_msg)[1];
+#else
+    return ssl->in_msg[1];
+#endif
+}
+
+static int parse_key(mbedtls_pk_context *into, const char *text)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    size_t count = strlen(text) + 1;
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && MBEDTLS_VERSION_NUMBER < 0x04000000
+    return mbedtls_pk_parse_key(into, bytes, count, NULL, 0, random_source,
+                                NULL);
+#else
+    return mbedtls_pk_parse_key(into, bytes, count, NULL, 0);
+#endif
+}
+
+static bool is_pair(const mbedtls_x509_crt *crt, const mbedtls_pk_context *key)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && MBEDTLS_VERSION_NUMBER < 0x04000000
+    return mbedtls_pk_check_pair(&crt->pk, key, random_source, NULL) == 0;
+#else
+    return mbedtls_pk_check_pair(&crt->pk, key) == 0;
+#endif
+}
+
 /* The library asks to be called again, for reasons that are not the fd's: a
  * TLS 1.3 ticket came (3.6.1 and later with tickets on, 4.x always). */
 static bool is_ticket(int rc)
@@ -83,34 +115,45 @@ static bool is_ticket(int rc)
 
 /* ---- State --------------------------------------------------------------- */
 
+enum side {
+    SIDE_SMARTHOST, /* we are the client */
+    SIDE_DEVICE,    /* we are the server */
+    SIDES
+};
+
 struct tls {
     bool is_taken; /* zero = vacant */
     bool is_up;    /* handshake done and verified */
-    bool name_is_proven;
     bool has_failed;
     bool is_mute; /* nothing can be sent; what came may still be read */
+    enum side side;
+    enum tls_fault fault;
     unsigned generation;
     int fd;
     short wants;
-    size_t unfinished; /* length of the write that met EAGAIN */
-    char name[256];
-    char why[TLS_WHY_BYTES];
+    int first;          /* byte that came; -1: none has */
+    size_t unfinished;  /* length of the write that met EAGAIN */
+    struct trust trust; /* of the smarthost; why is of any fault */
     mbedtls_ssl_context ssl;
 };
 
 #define TICKETS_PER_TURN 8 /* a flood of them must not hold the loop */
 
 static struct tls sessions[TLS_SESSIONS_MAX];
+static const size_t sessions_max[SIDES] = {CONNECTION_SLOTS, CLIENT_TLS_MAX};
 
-/* Two, so that a reload can bring new authorities while sessions of the old
- * ones live on. */
+/* Some of each side, so that a reload can bring new certificates while sessions
+ * of the old ones live on. */
+#define GENERATIONS 3
+
 static struct generation {
-    bool is_ready;
+    bool is_set;
     mbedtls_ssl_config config;
-    mbedtls_x509_crt authorities;
-} generations[2];
-static unsigned current;
-static bool is_ready; /* the current one is */
+    mbedtls_x509_crt certificates; /* the authorities, or our own chain */
+    mbedtls_pk_context key;
+} generations[SIDES][GENERATIONS];
+static unsigned current[SIDES], prepared[SIDES];
+static bool is_ready[SIDES]; /* the current one is */
 
 /* Forward secrecy and AEAD only (RFC 9325 section 4.2). RSA certificates stay:
  * Microsoft 365 has no others. */
@@ -123,12 +166,77 @@ static const int suites[] = {
     MBEDTLS_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     0};
 
-static bool is_in_use(unsigned generation)
+static size_t sessions_taken(enum side side)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < TLS_SESSIONS_MAX; i++)
+        count += sessions[i].is_taken && sessions[i].side == side;
+    return count;
+}
+
+static bool is_in_use(enum side side, unsigned generation)
 {
     for (size_t i = 0; i < TLS_SESSIONS_MAX; i++)
-        if (sessions[i].is_taken && sessions[i].generation == generation)
+        if (sessions[i].is_taken && sessions[i].side == side &&
+            sessions[i].generation == generation)
             return true;
     return false;
+}
+
+static void clear_generation(struct generation *g)
+{
+    if (g->is_set) {
+        mbedtls_ssl_config_free(&g->config);
+        mbedtls_x509_crt_free(&g->certificates);
+        mbedtls_pk_free(&g->key);
+    }
+    mbedtls_x509_crt_init(&g->certificates);
+    mbedtls_ssl_config_init(&g->config);
+    mbedtls_pk_init(&g->key);
+    g->is_set = true;
+}
+
+/* One that is neither in force nor in use, empty but for what all sides share.
+ * NULL: why. */
+static struct generation *next_generation(enum side side, char *why)
+{
+    unsigned next = (current[side] + 1) % GENERATIONS;
+    while (next != current[side] && is_in_use(side, next))
+        next = (next + 1) % GENERATIONS;
+    prepared[side] = current[side];
+    if (next == current[side]) {
+        snprintf(why, TLS_WHY_BYTES,
+                 "connections of earlier reloads are still busy; try again "
+                 "later");
+        return NULL;
+    }
+    struct generation *g = &generations[side][next];
+    clear_generation(g);
+    int end =
+        side == SIDE_DEVICE ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT;
+    if (!library_start() || mbedtls_ssl_config_defaults(
+                                &g->config, end, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                MBEDTLS_SSL_PRESET_DEFAULT) != 0) {
+        snprintf(why, TLS_WHY_BYTES, "the TLS library would not start");
+        return NULL;
+    }
+    demand_version(&g->config);
+    mbedtls_ssl_conf_ciphersuites(&g->config, suites);
+    return g;
+}
+
+static void prepare(enum side side, const struct generation *g)
+{
+    prepared[side] = (unsigned)(g - generations[side]);
+}
+
+void tls_commit(void)
+{
+    for (int side = 0; side < SIDES; side++) {
+        struct generation *g = &generations[side][prepared[side]];
+        is_ready[side] |= g->is_set;
+        current[side] = prepared[side];
+    }
 }
 
 static bool load_authorities(mbedtls_x509_crt *into, const char *file,
@@ -147,225 +255,169 @@ static bool load_authorities(mbedtls_x509_crt *into, const char *file,
     return false;
 }
 
-static void clear_generation(struct generation *g)
-{
-    if (g->is_ready) {
-        mbedtls_ssl_config_free(&g->config);
-        mbedtls_x509_crt_free(&g->authorities);
-    }
-    mbedtls_x509_crt_init(&g->authorities);
-    mbedtls_ssl_config_init(&g->config);
-    g->is_ready = true;
-}
-
-static bool set_up(struct generation *g)
-{
-    if (mbedtls_ssl_config_defaults(&g->config, MBEDTLS_SSL_IS_CLIENT,
-                                    MBEDTLS_SSL_TRANSPORT_STREAM,
-                                    MBEDTLS_SSL_PRESET_DEFAULT) != 0)
-        return false;
-    demand_version(&g->config);
-    mbedtls_ssl_conf_ciphersuites(&g->config, suites);
-    mbedtls_ssl_conf_authmode(&g->config, MBEDTLS_SSL_VERIFY_REQUIRED);
-    mbedtls_ssl_conf_ca_chain(&g->config, &g->authorities, NULL);
-    return true;
-}
-
 bool tls_init(const char *ca_file, char why[TLS_WHY_BYTES])
 {
-    unsigned next = 1 - current;
-    struct generation *g = &generations[next];
-    if (is_in_use(next)) {
-        snprintf(why, TLS_WHY_BYTES,
-                 "connections of the reload before the last are still busy; "
-                 "try again later");
+    struct generation *g = next_generation(SIDE_SMARTHOST, why);
+    if (g == NULL || !load_authorities(&g->certificates, ca_file, why))
         return false;
-    }
-    clear_generation(g);
-    if (!library_start() || !set_up(g)) {
-        snprintf(why, TLS_WHY_BYTES, "the TLS library would not start");
-        return false;
-    }
-    if (!load_authorities(&g->authorities, ca_file, why))
-        return false;
-    current = next;
-    is_ready = true;
+    mbedtls_ssl_conf_authmode(&g->config, MBEDTLS_SSL_VERIFY_REQUIRED);
+    mbedtls_ssl_conf_ca_chain(&g->config, &g->certificates, NULL);
+    prepare(SIDE_SMARTHOST, g);
     return true;
 }
 
-/* ---- Names --------------------------------------------------------------- */
-
-bool tls_name_covers(const void *pattern, size_t count, const char *host)
+static bool load_own(struct generation *g, const char *certificate,
+                     const char *key, char why[TLS_WHY_BYTES])
 {
-    const char *p = pattern;
-    struct ip_address ip;
-    if (memchr(p, '\0', count) != NULL)
-        return false; /* "smtp.example.com\0.evil.net" */
-    if (ip_parse(host, &ip) || (count > 0 && p[count - 1] == '.'))
-        return false; /* "*.0.2.1" is no address, and "*.com." has two labels */
-    if (count < 2 || p[0] != '*' || p[1] != '.')
-        return bytes_equal_nocase(p, count, host);
-    const char *dot = strchr(host, '.');
-    if (dot == NULL || dot == host || memchr(p + 2, '.', count - 2) == NULL)
+    const unsigned char *chain = (const unsigned char *)certificate;
+    char text[100] = "it does not belong to the certificate";
+    int rc = mbedtls_x509_crt_parse(&g->certificates, chain,
+                                    strlen(certificate) + 1);
+    if (rc < 0 || g->certificates.version == 0) {
+        mbedtls_strerror(rc, text, sizeof text);
+        snprintf(why, TLS_WHY_BYTES, "its certificate cannot be read (%s)",
+                 text);
         return false;
-    return bytes_equal_nocase(p + 1, count - 1, dot);
+    }
+    rc = parse_key(&g->key, key);
+    if (rc == 0 && is_pair(&g->certificates, &g->key))
+        return true;
+    if (rc != 0)
+        mbedtls_strerror(rc, text, sizeof text);
+    snprintf(why, TLS_WHY_BYTES, "its key cannot be used (%s)", text);
+    return false;
 }
 
-#define TAG_DNS_NAME   2 /* RFC 5280 section 4.2.1.6 */
-#define TAG_IP_ADDRESS 7
-
-static bool certificate_bears(const mbedtls_x509_crt *crt, const char *name)
+bool tls_serve(const char *certificate, const char *key,
+               char why[TLS_WHY_BYTES])
 {
-    struct ip_address ip;
-    bool is_ip = ip_parse(name, &ip);
-    size_t ip_bytes = ip.family == AF_INET ? 4 : 16;
-    const mbedtls_x509_sequence *at = &crt->subject_alt_names;
-    for (; at != NULL && at->buf.p != NULL; at = at->next) {
-        int tag = at->buf.tag & MBEDTLS_ASN1_TAG_VALUE_MASK;
-        if (!is_ip && tag == TAG_DNS_NAME &&
-            tls_name_covers(at->buf.p, at->buf.len, name))
-            return true;
-        if (is_ip && tag == TAG_IP_ADDRESS && at->buf.len == ip_bytes &&
-            memcmp(at->buf.p, ip.bytes, ip_bytes) == 0)
-            return true;
+    struct generation *g = next_generation(SIDE_DEVICE, why);
+    if (g == NULL || !load_own(g, certificate, key, why))
+        return false;
+    mbedtls_ssl_conf_authmode(&g->config, MBEDTLS_SSL_VERIFY_NONE);
+    if (mbedtls_ssl_conf_own_cert(&g->config, &g->certificates, &g->key) != 0) {
+        snprintf(why, TLS_WHY_BYTES, "no memory is left for TLS");
+        return false;
     }
-    return false;
+    prepare(SIDE_DEVICE, g);
+    return true;
+}
+
+bool tls_serves(void)
+{
+    return is_ready[SIDE_DEVICE];
+}
+
+bool tls_can_serve(void)
+{
+    return tls_serves() && tls_served() < sessions_max[SIDE_DEVICE];
+}
+
+unsigned tls_served(void)
+{
+    return (unsigned)sessions_taken(SIDE_DEVICE);
 }
 
 /* ---- Reasons in words ---------------------------------------------------- */
 
 static void give_why(struct tls *t, const char *text)
 {
-    if (t->why[0] == '\0')
-        text_copy(t->why, sizeof t->why, text);
-}
-
-static const char *name_text(const mbedtls_x509_name *dn, char *out,
-                             size_t room)
-{
-    char raw[160];
-    int n = mbedtls_x509_dn_gets(raw, sizeof raw, dn);
-    return log_clean(out, room, raw, n > 0 ? (size_t)n : 0);
-}
-
-static void why_not_trusted(struct tls *t, const mbedtls_x509_crt *crt,
-                            int depth)
-{
-    char issuer[120], text[TLS_WHY_BYTES];
-    bool is_own =
-        crt->issuer_raw.len == crt->subject_raw.len &&
-        memcmp(crt->issuer_raw.p, crt->subject_raw.p, crt->issuer_raw.len) == 0;
-    name_text(&crt->issuer, issuer, sizeof issuer);
-    if (is_own && depth == 0)
-        snprintf(text, sizeof text,
-                 "its certificate is self-signed; put it into "
-                 "smarthost_ca_file if you trust it");
-    else if (depth == 0)
-        snprintf(text, sizeof text,
-                 "its certificate comes from %s, which smarthost_ca_file does "
-                 "not know; a private authority belongs in there, else the "
-                 "server fails to send its intermediate certificate",
-                 issuer);
-    else
-        snprintf(text, sizeof text,
-                 "its certificate leads to %s, which smarthost_ca_file does "
-                 "not know",
-                 issuer);
-    give_why(t, text);
-}
-
-static void why_date(struct tls *t, const char *what,
-                     const mbedtls_x509_time *date)
-{
-    char text[TLS_WHY_BYTES], today[16];
-    time_t now = time(NULL);
-    struct tm tm;
-    strftime(today, sizeof today, "%Y-%m-%d", gmtime_r(&now, &tm));
-    snprintf(text, sizeof text,
-             "its certificate %s %04d-%02d-%02d, and our clock says %s", what,
-             date->year, date->mon, date->day, today);
-    give_why(t, text);
-}
-
-static void why_name(struct tls *t, const mbedtls_x509_crt *crt)
-{
-    char names[120], clean[140], text[TLS_WHY_BYTES];
-    struct buf b;
-    buf_init(&b, names, sizeof names);
-    const mbedtls_x509_sequence *at = &crt->subject_alt_names;
-    for (; at != NULL && at->buf.p != NULL && buf_room(&b) > at->buf.len + 1;
-         at = at->next)
-        if ((at->buf.tag & MBEDTLS_ASN1_TAG_VALUE_MASK) == TAG_DNS_NAME) {
-            buf_puts(&b, buf_len(&b) ? " " : "");
-            buf_put(&b, at->buf.p, at->buf.len);
-        }
-    log_clean(clean, sizeof clean, buf_data(&b), buf_len(&b));
-    snprintf(text, sizeof text, "its certificate is for %s, not for %.80s",
-             *clean ? clean : "no name at all (subjectAltName is missing)",
-             t->name);
-    give_why(t, text);
-}
-
-/* Called by the library for each certificate, the authority's first. */
-static int look_at(void *session, mbedtls_x509_crt *crt, int depth,
-                   uint32_t *flags)
-{
-    struct tls *t = session;
-    if (depth == 0) {
-        struct ip_address ip;
-        t->name_is_proven = certificate_bears(crt, t->name);
-        if (!t->name_is_proven)
-            *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
-        else if (ip_parse(t->name, &ip))
-            *flags &= ~(uint32_t)MBEDTLS_X509_BADCERT_CN_MISMATCH;
-    }
-    if (*flags & MBEDTLS_X509_BADCERT_EXPIRED)
-        why_date(t, "expired on", &crt->valid_to);
-    if (*flags & MBEDTLS_X509_BADCERT_FUTURE)
-        why_date(t, "is valid only from", &crt->valid_from);
-    if (*flags & (MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_BAD_PK |
-                  MBEDTLS_X509_BADCERT_BAD_KEY))
-        give_why(t, "its certificate has a key or signature too weak to trust");
-    if (*flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED)
-        why_not_trusted(t, crt, depth);
-    if (*flags & MBEDTLS_X509_BADCERT_CN_MISMATCH)
-        why_name(t, crt);
-    if (*flags != 0)
-        give_why(t, "its certificate may not be used for this");
-    return 0;
+    if (t->trust.why[0] == '\0')
+        text_copy(t->trust.why, sizeof t->trust.why, text);
 }
 
 static const struct {
     int code;
-    const char *text;
+    enum tls_fault fault;
+    const char *text; /* of the smarthost */
 } reasons[] = {
-    {MBEDTLS_ERR_SSL_CONN_EOF, "the server hung up during the TLS handshake"},
-    {MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE,
+    {MBEDTLS_ERR_SSL_CONN_EOF, TLS_FAULT_GONE,
+     "the server hung up during the TLS handshake"},
+    {MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE, TLS_FAULT_OTHER,
      "the server refused the TLS handshake (too old a TLS version?)"},
-    {MBEDTLS_ERR_SSL_INVALID_RECORD,
+    {MBEDTLS_ERR_SSL_INVALID_RECORD, TLS_FAULT_NOT_TLS,
      "the server answered in clear where TLS was due (wrong port?)"},
-    {MBEDTLS_ERR_SSL_ALLOC_FAILED, "no memory is left for TLS"},
-    {MBEDTLS_ERR_SSL_INVALID_MAC, "the TLS connection was tampered with"},
+    {MBEDTLS_ERR_SSL_ALLOC_FAILED, TLS_FAULT_OTHER,
+     "no memory is left for TLS"},
+    {MBEDTLS_ERR_SSL_INVALID_MAC, TLS_FAULT_OTHER,
+     "the TLS connection was tampered with"},
 #ifdef MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION
-    {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION,
+    {MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION, TLS_FAULT_TOO_OLD,
      "the server knows no TLS 1.2 or later"},
 #endif
 #ifdef MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
-    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION,
+    {MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION, TLS_FAULT_TOO_OLD,
      "the server knows no TLS 1.2 or later"},
 #endif
+#ifdef MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN
+    {MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN, TLS_FAULT_NO_CIPHER,
+     "the server knows no cipher of ours"},
+#endif
+#ifdef MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE
+    {MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE, TLS_FAULT_NO_CIPHER,
+     "the server knows no cipher of ours"},
+#endif
+#ifdef MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE
+    {MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE, TLS_FAULT_NO_CIPHER,
+     "the server and we have no cipher or key in common"},
+#endif
 };
+
+/* RFC 8446 section 6.2: protocol_version; bad_certificate to
+ * certificate_unknown, unknown_ca. */
+static enum tls_fault fault_of_alert(unsigned alert)
+{
+    if (alert == 70)
+        return TLS_FAULT_TOO_OLD;
+    bool is_distrust = (alert >= 42 && alert <= 46) || alert == 48;
+    return is_distrust ? TLS_FAULT_DISTRUST : TLS_FAULT_OTHER;
+}
+
+/* A device that does not like our certificate sends its alert and is gone
+ * before our flight is out: then it is a write that failed, and the alert lies
+ * unread. */
+static void look_for_alert(struct tls *t)
+{
+    uint8_t record[7];
+    ssize_t n = recv(t->fd, record, sizeof record, MSG_DONTWAIT);
+    if (n == sizeof record && record[0] == 21 && record[4] == 2)
+        t->fault = fault_of_alert(record[6]);
+}
+
+/* What came first is no TLS record. The library has several names for that;
+ * and SSL 2.0 began otherwise. */
+static enum tls_fault fault_of_first(const struct tls *t)
+{
+    bool is_record = t->first >= 20 && t->first <= 23; /* RFC 8446, 5.1 */
+    if (t->first < 0 || is_record)
+        return TLS_FAULT_OTHER;
+    return t->first == 0x80 ? TLS_FAULT_TOO_OLD : TLS_FAULT_NOT_TLS;
+}
 
 static void set_failed(struct tls *t, int rc)
 {
     char text[TLS_WHY_BYTES], library[120];
     t->has_failed = true;
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
-        if (reasons[i].code == rc)
-            give_why(t, reasons[i].text);
+        if (reasons[i].code == rc) {
+            t->fault = reasons[i].fault;
+            if (t->side == SIDE_SMARTHOST)
+                give_why(t, reasons[i].text);
+        }
+    if (rc == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE)
+        t->fault = fault_of_alert(alert_of(&t->ssl));
+    else if (t->fault == TLS_FAULT_GONE)
+        look_for_alert(t);
+    if (t->side == SIDE_DEVICE && fault_of_first(t) != TLS_FAULT_OTHER)
+        t->fault = fault_of_first(t);
     mbedtls_strerror(rc, library, sizeof library);
     snprintf(text, sizeof text, "TLS failed: %s", library);
     give_why(t, text);
+}
+
+enum tls_fault tls_fault(const struct tls *t)
+{
+    return t->fault;
 }
 
 /* ---- Bytes --------------------------------------------------------------- */
@@ -382,8 +434,10 @@ static int bio_send(void *session, const unsigned char *data, size_t count)
 
 static int bio_receive(void *session, unsigned char *data, size_t room)
 {
-    const struct tls *t = session;
+    struct tls *t = session;
     ssize_t n = recv(t->fd, data, room, 0);
+    if (n > 0 && t->first < 0)
+        t->first = data[0];
     if (n >= 0)
         return (int)n;
     return errno == EAGAIN || errno == EINTR ? MBEDTLS_ERR_SSL_WANT_READ
@@ -401,43 +455,66 @@ static bool is_waiting(struct tls *t, int rc)
 
 /* ---- The room's door ----------------------------------------------------- */
 
+static struct tls *vacant_session(enum side side)
+{
+    if (!is_ready[side] || sessions_taken(side) >= sessions_max[side])
+        return NULL;
+    for (size_t i = 0; i < TLS_SESSIONS_MAX; i++)
+        if (!sessions[i].is_taken)
+            return &sessions[i];
+    return NULL;
+}
+
+/* What is said and demanded of a server. */
+static bool demand_name(struct tls *t, const char *name)
+{
+    struct ip_address ip;
+    text_copy(t->trust.name, sizeof t->trust.name, name);
+    size_t length = strlen(t->trust.name);
+    if (length > 1 && t->trust.name[length - 1] == '.')
+        t->trust.name[length - 1] = '\0';
+    /* SNI names hosts, never addresses (RFC 6066 section 3). */
+    const char *host = ip_parse(t->trust.name, &ip) ? NULL : t->trust.name;
+    mbedtls_ssl_set_verify(&t->ssl, trust_look_at, &t->trust);
+    return mbedtls_ssl_set_hostname(&t->ssl, host) == 0;
+}
+
 struct tls *tls_open(int fd, const char *name)
 {
-    struct tls *t = NULL;
-    for (size_t i = 0; i < TLS_SESSIONS_MAX && t == NULL; i++)
-        if (!sessions[i].is_taken)
-            t = &sessions[i];
-    if (t == NULL || !is_ready)
+    enum side side = name != NULL ? SIDE_SMARTHOST : SIDE_DEVICE;
+    struct tls *t = vacant_session(side);
+    if (t == NULL)
         return NULL;
     memset(t, 0, sizeof *t);
     t->is_taken = true;
     t->fd = fd;
-    t->wants = POLLOUT;
-    text_copy(t->name, sizeof t->name, name);
-    size_t length = strlen(t->name);
-    if (length > 1 && t->name[length - 1] == '.')
-        t->name[length - 1] = '\0';
+    t->side = side;
+    t->wants = side == SIDE_DEVICE ? POLLIN : POLLOUT;
+    t->first = -1;
+    t->generation = current[side];
     mbedtls_ssl_init(&t->ssl);
-    struct ip_address ip;
-    /* SNI names hosts, never addresses (RFC 6066 section 3). */
-    const char *host = ip_parse(t->name, &ip) ? NULL : t->name;
-    t->generation = current;
-    if (mbedtls_ssl_setup(&t->ssl, &generations[current].config) != 0 ||
-        mbedtls_ssl_set_hostname(&t->ssl, host) != 0) {
+    if (mbedtls_ssl_setup(&t->ssl, &generations[side][t->generation].config) !=
+            0 ||
+        (side == SIDE_SMARTHOST && !demand_name(t, name))) {
         tls_close(t);
         return NULL;
     }
-    mbedtls_ssl_set_verify(&t->ssl, look_at, t);
     mbedtls_ssl_set_bio(&t->ssl, t, bio_send, bio_receive, NULL);
     return t;
+}
+
+void tls_shut(struct tls *t)
+{
+    if (t->is_up && !t->has_failed && !t->is_mute && t->unfinished == 0)
+        mbedtls_ssl_close_notify(&t->ssl);
+    t->is_mute = true;
 }
 
 void tls_close(struct tls *t)
 {
     if (t == NULL)
         return;
-    if (t->is_up && !t->has_failed && !t->is_mute && t->unfinished == 0)
-        mbedtls_ssl_close_notify(&t->ssl);
+    tls_shut(t);
     mbedtls_ssl_free(&t->ssl);
     bytes_wipe(t, sizeof *t);
 }
@@ -447,8 +524,10 @@ enum tls_result tls_handshake(struct tls *t)
     int rc = mbedtls_ssl_handshake(&t->ssl);
     if (is_waiting(t, rc))
         return TLS_AGAIN;
-    if (rc == 0 && t->name_is_proven &&
-        mbedtls_ssl_get_verify_result(&t->ssl) == 0) {
+    bool is_proven =
+        t->side == SIDE_DEVICE || (t->trust.name_is_proven &&
+                                   mbedtls_ssl_get_verify_result(&t->ssl) == 0);
+    if (rc == 0 && is_proven) {
         t->is_up = true;
         return TLS_DONE;
     }
@@ -535,7 +614,7 @@ bool tls_has_pending(const struct tls *t)
 
 const char *tls_why(const struct tls *t)
 {
-    return t->why[0] ? t->why : "TLS failed";
+    return t->trust.why[0] ? t->trust.why : "TLS failed";
 }
 
 const char *tls_version(const struct tls *t)

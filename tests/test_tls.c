@@ -1,11 +1,14 @@
-/* tls: which names a certificate covers (RFC 9525 section 6.3), and a CA file
- * that is none. Handshakes are tested from end to end. */
+/* tls: which names a certificate covers (RFC 9525 section 6.3), a CA file that
+ * is none, and a certificate of our own that is none. Handshakes with devices
+ * are tested in test_inbound_tls.c, those with smarthosts from end to end. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "../crypto.h"
 #include "../tls.h"
 Suite *suite_tls(void);
 
@@ -75,7 +78,7 @@ START_TEST(c1_names_that_cover)
         /* exactly so many bytes, without a NUL behind them */
         char *pattern = malloc(table[i].count + 1);
         memcpy(pattern + 1, table[i].pattern, table[i].count);
-        ck_assert_msg(tls_name_covers(pattern + 1, table[i].count,
+        ck_assert_msg(trust_name_covers(pattern + 1, table[i].count,
                                       table[i].host) == table[i].covers,
                       "row %zu: %s for %s", i, table[i].pattern, table[i].host);
         free(pattern);
@@ -107,6 +110,53 @@ START_TEST(c2_ca_files_that_are_none)
 }
 END_TEST
 
+static void make(char out[CRYPTO_CERTIFICATE_BYTES])
+{
+    const char *name = "relay.test";
+    ck_assert(crypto_make_certificate(&name, 1, (int64_t)time(NULL), out,
+                                      CRYPTO_CERTIFICATE_BYTES));
+}
+
+/* Two pairs; what is no pair changes nothing. */
+START_TEST(certificates_that_cannot_be_served)
+{
+    static char one[CRYPTO_CERTIFICATE_BYTES], other[sizeof one];
+    static char half[sizeof one], why[TLS_WHY_BYTES];
+    ck_assert(crypto_init());
+    make(one);
+    make(other);
+    char *chain = strstr(one, "-----BEGIN CERT");
+    ck_assert_ptr_nonnull(chain);
+    memcpy(half, chain, strlen(chain) - 100);
+    const struct {
+        const char *certificate, *key, *why;
+    } rows[] = {
+        {"", one, "its certificate cannot be read"},
+        {"nonsense", one, "its certificate cannot be read"},
+        {half, one, "its certificate cannot be read"},
+        {chain, "", "its key cannot be used"},
+        {chain, chain, "its key cannot be used"},
+        {chain, other, "it does not belong to the certificate"},
+    };
+    bool could_serve = tls_can_serve();
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        *why = '\0';
+        ck_assert_msg(!tls_serve(rows[i].certificate, rows[i].key, why),
+                      "row %zu", i);
+        ck_assert_msg(strstr(why, rows[i].why) != NULL, "row %zu: %s", i, why);
+        ck_assert_int_eq(tls_can_serve(), could_serve);
+    }
+    ck_assert_msg(tls_serve(one, one, why), "%s", why);
+    tls_commit();
+    ck_assert(tls_can_serve());
+    ck_assert_msg(tls_serve(chain, one, why), "%s", why); /* two files */
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        ck_assert(!tls_serve(rows[i].certificate, rows[i].key, why));
+        ck_assert(tls_can_serve());
+    }
+}
+END_TEST
+
 START_TEST(library_is_named)
 {
     ck_assert(strstr(tls_library(), "TLS") != NULL);
@@ -121,6 +171,7 @@ Suite *suite_tls(void)
     TCase *c = tcase_create("tls");
     tcase_add_test(c, c1_names_that_cover);
     tcase_add_test(c, c2_ca_files_that_are_none);
+    tcase_add_test(c, certificates_that_cannot_be_served);
     tcase_add_test(c, library_is_named);
     suite_add_tcase(s, c);
     return s;
