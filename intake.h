@@ -1,7 +1,8 @@
 /* intake: one message on its way from a device into the queue: the bytes
  * behind DATA, up to the commit.
  *
- * Bytes go straight into the queue's blocks. What cannot be taken is thrown
+ * The header section goes through the editor (message.h), the body straight
+ * into the queue's blocks. What cannot be taken is thrown
  * away up to the final dot, and the reason kept for the one reply that
  * answers it. Must never know: connections, commands. */
 #ifndef LANPOST_INTAKE_H
@@ -17,6 +18,8 @@
 #include "path.h"
 #include "queue.h"
 
+#define INTAKE_USER_BYTES 65
+
 enum intake_fault {
     INTAKE_GOOD,
     INTAKE_FULL,    /* no block is left */
@@ -29,6 +32,7 @@ enum intake_fault {
 struct intake {
     queue_id id;
     char reverse_path[PATH_BYTES];
+    char user[INTAKE_USER_BYTES]; /* who logged in; "" = nobody we know */
     char last_recipient[PATH_BYTES];
     unsigned recipients;
     bool needs_utf8;
@@ -36,12 +40,12 @@ struct intake {
     uint64_t bytes;      /* of the message */
     enum intake_fault fault;
     struct dot_receiver dot;
-    struct message_scan scan;
+    struct message message;
 };
 
-/* Reserves room in the queue. False: there is none. */
+/* Reserves room in the queue. False: there is none. who.user is copied. */
 bool intake_start(struct intake *t, const struct path *from,
-                  uint64_t declared_bytes);
+                  const struct rewrite_who *who, uint64_t declared_bytes);
 bool intake_add_recipient(struct intake *t, const struct path *to);
 
 /* Takes bytes until they end or the final dot came (intake_is_over); returns
@@ -51,8 +55,8 @@ size_t intake_take(struct intake *t, const uint8_t *in, size_t count,
 bool intake_is_over(const struct intake *t);
 
 /* Behind the final dot: writes the head and commits. INTAKE_GOOD: the message
- * is the queue's, t->id still names it. Else it is gone. origin: client,
- * helo, hostname, protocol; the rest is filled in here. */
+ * is the queue's, t->id still names it. Else it is gone. origin: helo,
+ * hostname, protocol; the rest is filled in here. */
 enum intake_fault intake_end(struct intake *t, struct message_origin *origin,
                              int64_t now_ms);
 

@@ -29,9 +29,10 @@
 
 #define NO_BLOCK        UINT32_MAX
 #define NOT_IN_HEAP     UINT32_MAX
-#define HEAD_TEXT_BYTES 2048
+#define HEAD_TEXT_BYTES 3072
+#define MENDING_BYTES   64 /* line ends and folds, beyond what was declared */
 
-static_assert(QUEUE_BLOCK_BYTES >= 2 * HEAD_TEXT_BYTES,
+static_assert(QUEUE_BLOCK_BYTES >= HEAD_TEXT_BYTES + 1024,
               "the head must fit behind an envelope: raise QUEUE_BLOCK_BYTES");
 
 enum state {
@@ -278,7 +279,10 @@ static bool put_record(struct message *m, const char *text)
 
 queue_id queue_new(const char *reverse_path, uint64_t declared_bytes)
 {
-    uint64_t blocks = 1 + declared_bytes / QUEUE_BLOCK_BYTES + 1;
+    if (declared_bytes > (uint64_t)QUEUE_BLOCKS * QUEUE_BLOCK_BYTES)
+        return QUEUE_NONE;
+    uint64_t body_bytes = declared_bytes + MENDING_BYTES;
+    uint64_t blocks = 1 + body_bytes / QUEUE_BLOCK_BYTES + 1;
     bool for_big = declared_bytes > QUEUE_SMALL_BYTES;
     if (blocks > blocks_available(for_big) || q.vacant_count == 0)
         return QUEUE_NONE;
