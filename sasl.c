@@ -79,3 +79,83 @@ bool sasl_answer(struct sasl *s, const char *user, const char *password,
     s->step++;
     return true;
 }
+
+/* ---- Towards devices ----------------------------------------------------- */
+
+bool sasl_serve(struct sasl_server *s, const char *mechanism, size_t length)
+{
+    memset(s, 0, sizeof *s);
+    for (int m = SASL_PLAIN; m < SASL_MECHANISMS; m++)
+        if (bytes_equal_nocase(mechanism, length, names[m]))
+            s->mechanism = (enum sasl_mechanism)m;
+    return s->mechanism != SASL_NONE;
+}
+
+/* False: it is no base64, or too long. length: of the bytes, which may hold
+ * NULs. */
+static bool decode(const char *line, char *out, size_t room, size_t *length)
+{
+    size_t count = strcmp(line, "=") == 0 ? 0 : strlen(line);
+    ssize_t n = base64_decode(line, count, (uint8_t *)out, room - 1);
+    if (n < 0)
+        return false;
+    out[n] = '\0';
+    *length = (size_t)n;
+    return true;
+}
+
+static bool decode_text(const char *line, char out[SASL_TEXT_BYTES])
+{
+    size_t length;
+    return decode(line, out, SASL_TEXT_BYTES, &length) && strlen(out) == length;
+}
+
+/* RFC 4616; the authorization identity is not looked at: who logs in sends. */
+static bool take_plain(struct sasl_server *s, const char *line)
+{
+    char text[3 * SASL_TEXT_BYTES];
+    size_t length = 0;
+    bool is_good = decode(line, text, sizeof text, &length);
+    const char *end = text + length;
+    const char *user = is_good ? memchr(text, '\0', length) : NULL;
+    const char *password =
+        user != NULL ? memchr(user + 1, '\0', (size_t)(end - user) - 1) : NULL;
+    is_good = password != NULL &&
+              strlen(password + 1) + 1 == (size_t)(end - password);
+    is_good = is_good && text_copy(s->user, sizeof s->user, user + 1) &&
+              text_copy(s->password, sizeof s->password, password + 1);
+    bytes_wipe(text, sizeof text);
+    return is_good;
+}
+
+static enum sasl_result take_login(struct sasl_server *s, const char *line)
+{
+    bool is_user = s->step == 0;
+    if (!decode_text(line, is_user ? s->user : s->password))
+        return SASL_BAD;
+    s->step++;
+    return is_user ? SASL_ASKS : SASL_GOT;
+}
+
+enum sasl_result sasl_take(struct sasl_server *s, const char *line)
+{
+    if (line == NULL)
+        return SASL_ASKS;
+    if (strcmp(line, "*") == 0)
+        return SASL_CANCELLED;
+    if (s->mechanism == SASL_LOGIN)
+        return take_login(s, line);
+    return take_plain(s, line) ? SASL_GOT : SASL_BAD;
+}
+
+const char *sasl_prompt(const struct sasl_server *s)
+{
+    if (s->mechanism == SASL_PLAIN)
+        return "334 ";
+    return s->step == 0 ? "334 VXNlcm5hbWU6" : "334 UGFzc3dvcmQ6";
+}
+
+void sasl_wipe(struct sasl_server *s)
+{
+    bytes_wipe(s, sizeof *s);
+}

@@ -1,7 +1,7 @@
 /* sasl: one mechanism: credentials to next line, challenge to answer (RFC
  * 4954, RFC 4616; LOGIN as every server that offers it speaks it).
  *
- * The client side. Must never know: connections. */
+ * Both sides. Must never know: connections, which passwords are right. */
 #ifndef LANPOST_SASL_H
 #define LANPOST_SASL_H
 
@@ -29,6 +29,8 @@ enum sasl_mechanism sasl_choose(unsigned offered, enum sasl_mechanism wanted);
 
 const char *sasl_name(enum sasl_mechanism mechanism);
 
+/* ---- Towards the smarthost ----------------------------------------------- */
+
 /* One exchange; zero is its start, and each login takes a fresh one (a state
  * used again was CVE-2011-1720). */
 struct sasl {
@@ -44,5 +46,35 @@ void sasl_start(struct sasl *s, enum sasl_mechanism mechanism, const char *user,
  * mechanism has, the server is out of step. */
 bool sasl_answer(struct sasl *s, const char *user, const char *password,
                  struct buf *out);
+
+/* ---- Towards devices ----------------------------------------------------- */
+
+#define SASL_TEXT_BYTES 256 /* of a user name, of a password, with a NUL */
+
+/* One exchange, as above. Holds a password: sasl_wipe() it. */
+struct sasl_server {
+    enum sasl_mechanism mechanism;
+    unsigned step;
+    char user[SASL_TEXT_BYTES], password[SASL_TEXT_BYTES];
+};
+
+enum sasl_result {
+    SASL_ASKS, /* sasl_prompt() is to be sent, and a line will come */
+    SASL_GOT,  /* user and password are there */
+    SASL_CANCELLED,
+    SASL_BAD /* no base64, or not what the mechanism has */
+};
+
+/* mechanism: its name in any case. False: none of ours. */
+bool sasl_serve(struct sasl_server *s, const char *mechanism, size_t length);
+
+/* A line of the device; NULL: it sent none with AUTH. "=" is an empty one. */
+enum sasl_result sasl_take(struct sasl_server *s, const char *line);
+
+/* The whole reply, letter by letter as devices expect it: a Xerox hangs up on
+ * any other wording of LOGIN's, and PLAIN's needs its blank. */
+const char *sasl_prompt(const struct sasl_server *s);
+
+void sasl_wipe(struct sasl_server *s);
 
 #endif
