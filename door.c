@@ -13,15 +13,22 @@
 
 #define ACCEPT_PAUSE_MS 100 /* out of descriptors: asking again is no use */
 
+#define DOORS_MAX (2 * LISTENERS_MAX + 1)
+
 struct listener {
     bool is_open; /* zero = vacant */
+    enum door_kind kind;
     int fd;
     int slot;
     struct ip_endpoint at;
 };
 
-static struct listener listeners[LISTENERS_MAX];
+static struct listener listeners[DOORS_MAX];
 static int64_t accept_again_ms;
+
+static const char *const settings_of[] = {[DOOR_PLAIN] = "listen",
+                                          [DOOR_TLS] = "listen_tls",
+                                          [DOOR_STATUS] = "status_listen"};
 
 static int bind_one(const struct ip_endpoint *at)
 {
@@ -56,54 +63,71 @@ static enum opened open_one(struct listener *l, const struct ip_endpoint *at,
     char text[IP_ENDPOINT_BYTES];
     l->at = *at;
     l->fd = bind_one(&l->at);
-    if (l->fd < 0 && errno == EACCES && is_preset) {
+    if (l->fd < 0 && errno == EACCES && is_preset && l->kind == DOOR_PLAIN) {
         l->at.port = 2525; /* no right to port 25 */
         l->fd = bind_one(&l->at);
     }
     ip_format_endpoint(&l->at, text);
     l->is_open = l->fd >= 0;
     if (l->is_open) {
-        log_line(LOG_AT_INFO, "in", "listen=%s bound", text);
+        log_line(LOG_AT_INFO, "in", "%s=%s bound", settings_of[l->kind], text);
         return OPEN_GOOD;
     }
     if (is_preset && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
         return OPEN_NEEDLESS;
-    log_line(LOG_AT_ERROR, "in", "listen=%s failed why=\"%s\"%s", text,
-             strerror(errno),
+    log_line(LOG_AT_ERROR, "in", "%s=%s failed why=\"%s\"%s",
+             settings_of[l->kind], text, strerror(errno),
              errno == EACCES ? " advice=\"ports below 1024 need root, or "
                                "CAP_NET_BIND_SERVICE\""
                              : "");
     return OPEN_FAILED;
 }
 
-bool door_open(const struct ip_endpoint *endpoints, unsigned count,
-               bool is_preset)
+static struct listener *vacant_listener(void)
+{
+    for (size_t i = 0; i < DOORS_MAX; i++)
+        if (!listeners[i].is_open)
+            return &listeners[i];
+    return NULL;
+}
+
+bool door_open(enum door_kind kind, const struct ip_endpoint *endpoints,
+               unsigned count, bool is_preset)
 {
     unsigned good = 0, failed = 0;
-    for (unsigned i = 0; i < count && i < LISTENERS_MAX; i++) {
-        enum opened opened = open_one(&listeners[i], &endpoints[i], is_preset);
+    for (unsigned i = 0; i < count; i++) {
+        struct listener *l = vacant_listener();
+        if (l == NULL)
+            return false;
+        l->kind = kind;
+        enum opened opened = open_one(l, &endpoints[i], is_preset);
         good += opened == OPEN_GOOD;
         failed += opened == OPEN_FAILED;
     }
-    return good > 0 && failed == 0;
+    return (good > 0 || count == 0) && failed == 0;
 }
 
-void door_close(void)
+static bool is_open(const struct listener *l, enum door_kind kind)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if (listeners[i].is_open)
+    return l->is_open && l->kind == kind;
+}
+
+void door_close(enum door_kind kind)
+{
+    for (size_t i = 0; i < DOORS_MAX; i++)
+        if (is_open(&listeners[i], kind)) {
             close(listeners[i].fd);
-        listeners[i].is_open = false;
-    }
+            listeners[i].is_open = false;
+        }
 }
 
-void door_prep(struct poller *p, int64_t now_ms)
+void door_prep(struct poller *p, enum door_kind kind, int64_t now_ms)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+    for (size_t i = 0; i < DOORS_MAX; i++) {
         struct listener *l = &listeners[i];
-        l->slot = POLLER_NO_SLOT;
-        if (!l->is_open)
+        if (!is_open(l, kind))
             continue;
+        l->slot = POLLER_NO_SLOT;
         if (now_ms >= accept_again_ms)
             l->slot = poller_add(p, l->fd, POLLIN);
         else
@@ -129,12 +153,12 @@ static int accept_one(const struct listener *l, int64_t now_ms,
     return -1;
 }
 
-int door_accept(const struct poller *p, int64_t now_ms,
+int door_accept(const struct poller *p, enum door_kind kind, int64_t now_ms,
                 struct ip_endpoint *client)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+    for (size_t i = 0; i < DOORS_MAX; i++) {
         const struct listener *l = &listeners[i];
-        if (!l->is_open || !poller_events(p, l->slot, l->fd))
+        if (!is_open(l, kind) || !poller_events(p, l->slot, l->fd))
             continue;
         int fd = accept_one(l, now_ms, client);
         if (fd >= 0)

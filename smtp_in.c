@@ -12,12 +12,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clients.h"
 #include "config.h"
 #include "door.h"
 #include "log.h"
 #include "poller.h"
 #include "settings.h"
-#include "smtp_session.h"
+#include "smtp_dialogue.h"
 
 #define COMMANDS_PER_TURN 50 /* then the others have their turn */
 #define ACCEPTS_PER_TURN  32
@@ -44,10 +45,12 @@ unsigned smtp_in_clients(void)
     return clients_taken();
 }
 
-/* While slots are short, the idle make room for those who work. */
+/* While slots are short, of sessions or of TLS, the idle make room for those
+ * who work. */
 static bool is_crowded(void)
 {
-    return clients_taken() >= CLIENTS_MAX * 3 / 4;
+    return clients_taken() >= CLIENTS_MAX * 3 / 4 ||
+           tls_served() >= CLIENT_TLS_MAX * 3 / 4;
 }
 
 /* In DATA a device has what it sent as credit: the time in which so many
@@ -78,6 +81,10 @@ static int64_t deadline_of(const struct session *c, bool crowded)
         crowded ? CLIENT_RATE_GRACE_CROWDED_SECONDS : CLIENT_RATE_GRACE_SECONDS;
     if (c->state == SESSION_BYE)
         return c->since_ms + BYE_MS;
+    if (c->state == SESSION_SILENT) /* no fault: then it is greeted */
+        return c->since_ms + settings()->tls_detect_ms;
+    if (c->state == SESSION_TLS)
+        return c->since_ms + CLIENT_TLS_SECONDS * (int64_t)1000;
     if (c->state == SESSION_BODY)
         return earlier(merit_ms(c) + grace_s * 1000,
                        c->data_since_ms +
@@ -92,7 +99,7 @@ static void say_goodbye(struct session *c)
 {
     buf_clear(&c->link.in);
     if (buf_len(&c->link.out) == 0 && !c->has_said_goodbye) {
-        shutdown(c->link.fd, SHUT_WR);
+        link_shut(&c->link);
         c->has_said_goodbye = true;
     }
     if (c->link.has_ended || c->link.is_broken)
@@ -102,15 +109,15 @@ static void say_goodbye(struct session *c)
 /* The peer is gone, and its last words are dealt with. */
 static bool is_over(const struct session *c)
 {
-    return c->link.is_broken || (c->link.has_ended && !session_has_work(c) &&
-                                 session_wants_input(c));
+    return c->link.is_broken || (c->link.has_ended && !dialogue_has_work(c) &&
+                                 dialogue_wants_input(c));
 }
 
 static void run_client(struct session *c, const struct poller *p,
                        int64_t now_ms)
 {
-    link_run(&c->link, p, session_wants_input(c));
-    for (int i = 0; i < COMMANDS_PER_TURN && session_act(c, now_ms); i++)
+    link_run(&c->link, p, dialogue_takes_input(c));
+    for (int i = 0; i < COMMANDS_PER_TURN && dialogue_act(c, now_ms); i++)
         ;
     link_flush(&c->link);
     c->link.deadline_ms = deadline_of(c, is_crowded());
@@ -120,9 +127,9 @@ static void run_client(struct session *c, const struct poller *p,
         return;
     }
     if (c->state != SESSION_BYE && is_over(c))
-        session_end(c, SESSION_ENDS_GONE, now_ms);
+        dialogue_end(c, DIALOGUE_ENDS_GONE, now_ms);
     else if (is_late)
-        session_end(c, SESSION_ENDS_LATE, now_ms);
+        dialogue_end(c, DIALOGUE_ENDS_LATE, now_ms);
     link_flush(&c->link);
     if (c->state == SESSION_BYE)
         say_goodbye(c);
@@ -176,17 +183,19 @@ static void end_goodbyes(void)
 
 /* No slot is left: the one who has been lazy for longest makes room, if that
  * was long enough for him not to be at work. */
-static void evict_laziest(int64_t now_ms)
+static void evict_laziest(bool is_for_tls, int64_t now_ms)
 {
     struct session *laziest = NULL;
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        if (sessions[i].state < SESSION_VERDICT &&
+        if (sessions[i].state != SESSION_VACANT &&
+            sessions[i].state < (is_for_tls ? SESSION_BODY : SESSION_VERDICT) &&
+            (!is_for_tls || sessions[i].link.tls != NULL) &&
             (laziest == NULL || merit_ms(&sessions[i]) < merit_ms(laziest)))
             laziest = &sessions[i];
     if (laziest == NULL ||
         now_ms - merit_ms(laziest) < CLIENT_EVICT_SECONDS * (int64_t)1000)
         return;
-    session_end(laziest, SESSION_ENDS_LATE, now_ms);
+    dialogue_end(laziest, DIALOGUE_ENDS_LATE, now_ms);
     link_flush(&laziest->link);
     session_vacate(laziest);
 }
@@ -196,7 +205,8 @@ static bool is_address_full(const struct ip_address *address)
     return clients_from(address) >= (unsigned)settings()->clients_per_address;
 }
 
-void smtp_in_adopt(int fd, const struct ip_endpoint *client, int64_t now_ms)
+void smtp_in_adopt(int fd, const struct ip_endpoint *client, bool is_tls,
+                   int64_t now_ms)
 {
     int on = 1;
     if (vacant_slot() == NULL || is_address_full(&client->address))
@@ -206,7 +216,7 @@ void smtp_in_adopt(int fd, const struct ip_endpoint *client, int64_t now_ms)
         return;
     }
     if (vacant_slot() == NULL)
-        evict_laziest(now_ms);
+        evict_laziest(false, now_ms);
     struct session *c = vacant_slot();
     if (c == NULL) {
         turn_away(fd, client, R_HOUSE_FULL, now_ms);
@@ -215,48 +225,91 @@ void smtp_in_adopt(int fd, const struct ip_endpoint *client, int64_t now_ms)
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    session_start(c, fd, client, now_ms);
+    dialogue_start(c, fd, client, is_tls, now_ms);
     link_flush(&c->link);
+    if (c->state == SESSION_BYE) /* nothing else would wake it */
+        say_goodbye(c);
 }
 
 void smtp_in_prep(struct poller *p, int64_t now_ms)
 {
     bool crowded = is_crowded();
-    door_prep(p, now_ms);
+    door_prep(p, DOOR_PLAIN, now_ms);
+    door_prep(p, DOOR_TLS, now_ms);
     for (size_t i = 0; i < CLIENTS_MAX; i++) {
         struct session *c = &sessions[i];
         if (c->state == SESSION_VACANT)
             continue;
         c->link.deadline_ms = deadline_of(c, crowded);
-        link_prep(&c->link, p, session_wants_input(c));
-        if (session_has_work(c))
+        link_prep(&c->link, p, dialogue_wants_input(c));
+        if (dialogue_has_work(c))
             poller_wake_at(p, now_ms);
+    }
+}
+
+/* Who waits for the next word of a handshake costs nothing meanwhile. */
+static bool is_heavy_now(const struct session *c, const struct poller *p)
+{
+    return dialogue_is_heavy(c) &&
+           (c->state == SESSION_CHECK ||
+            poller_events(p, c->link.slot, c->link.fd) != 0);
+}
+
+/* Those with heavy work are served in turn, and only so many of them: poll
+ * tells of the others again at once. */
+static void run_clients(const struct poller *p, int64_t now_ms)
+{
+    static size_t first;
+    size_t start = first;
+    int heavy_left = CLIENT_HEAVY_PER_TURN;
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        size_t place = (start + i) % CLIENTS_MAX;
+        struct session *c = &sessions[place];
+        if (c->state == SESSION_VACANT)
+            continue;
+        if (is_heavy_now(c, p) && !link_is_late(&c->link, now_ms)) {
+            if (heavy_left == 0)
+                continue;
+            if (--heavy_left == 0)
+                first = place + 1;
+        }
+        run_client(c, p, now_ms);
+    }
+}
+
+static void accept_clients(const struct poller *p, enum door_kind kind,
+                           int64_t now_ms)
+{
+    struct ip_endpoint client;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = door_accept(p, kind, now_ms, &client);
+        if (fd < 0)
+            return;
+        smtp_in_adopt(fd, &client, kind == DOOR_TLS, now_ms);
     }
 }
 
 void smtp_in_run(const struct poller *p, int64_t now_ms)
 {
     /* Clients first: a slot that they free serves the next connection. */
-    for (size_t i = 0; i < CLIENTS_MAX; i++)
-        if (sessions[i].state != SESSION_VACANT)
-            run_client(&sessions[i], p, now_ms);
-    struct ip_endpoint client;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = door_accept(p, now_ms, &client);
-        if (fd < 0)
-            break;
-        smtp_in_adopt(fd, &client, now_ms);
-    }
+    run_clients(p, now_ms);
+    accept_clients(p, DOOR_PLAIN, now_ms);
+    accept_clients(p, DOOR_TLS, now_ms);
+    /* Whoever asked for TLS in vain finds a slot when it asks again: a dozen
+     * idle sessions of one device would else shut out all others. */
+    if (session_take_tls_wish() && !tls_can_serve())
+        evict_laziest(true, now_ms);
 }
 
 void smtp_in_drain(int64_t now_ms)
 {
     session_stop_all();
-    door_close();
+    door_close(DOOR_PLAIN);
+    door_close(DOOR_TLS);
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        if (sessions[i].state == SESSION_HELO ||
-            sessions[i].state == SESSION_READY) {
-            session_end(&sessions[i], SESSION_ENDS_STOPPING, now_ms);
+        if (sessions[i].state != SESSION_VACANT &&
+            sessions[i].state < SESSION_MAIL) {
+            dialogue_end(&sessions[i], DIALOGUE_ENDS_STOPPING, now_ms);
             link_flush(&sessions[i].link);
             say_goodbye(&sessions[i]);
         }
@@ -266,10 +319,13 @@ bool smtp_in_init(const char *hostname)
 {
     const struct settings *s = settings();
     session_init(hostname);
-    return door_open(s->listen.items, s->listen.count, s->listen_is_preset);
+    clients_init();
+    return door_open(DOOR_PLAIN, s->listen.items, s->listen.count,
+                     s->listen_is_preset) &&
+           door_open(DOOR_TLS, s->listen_tls.items, s->listen_tls.count, false);
 }
 
 size_t smtp_in_memory_bytes(void)
 {
-    return sizeof sessions;
+    return sizeof sessions + clients_memory_bytes();
 }

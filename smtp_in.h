@@ -21,8 +21,10 @@ bool smtp_in_init(const char *hostname);
 void smtp_in_prep(struct poller *p, int64_t now_ms);
 void smtp_in_run(const struct poller *p, int64_t now_ms);
 
-/* Serves a connection that somebody else accepted; fd is taken over. */
-void smtp_in_adopt(int fd, const struct ip_endpoint *client, int64_t now_ms);
+/* Serves a connection that somebody else accepted, which begins with TLS or
+ * in plain; fd is taken over. */
+void smtp_in_adopt(int fd, const struct ip_endpoint *client, bool is_tls,
+                   int64_t now_ms);
 
 /* No new clients and no new messages; 421 to whoever has none under way. */
 void smtp_in_drain(int64_t now_ms);

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../clients.h"
 #include "../config.h"
 #include "../log.h"
 #include "../poller.h"
@@ -31,8 +33,8 @@
 #define TURNS_MAX   2000 /* in a row, with work in each: more is a spin */
 #define COUNT(a)    (sizeof(a) / sizeof *(a))
 
-/* Scripts: '>' the device says it; '<' the next reply begins so; '.' the
- * relay has shut its side. A zero row ends a script. */
+/* Scripts: '>' the device says it; '<' the next reply begins so; '/' the
+ * device shuts its side; '.' the relay has. A zero row ends a script. */
 struct talk {
     char who;
     const char *text;
@@ -46,7 +48,12 @@ enum feed {
 };
 
 struct device {
-    int fd; /* 0: vacant */
+    int fd;       /* 0: vacant */
+    void *inside; /* what it speaks through, TLS; NULL: plain. The three with
+                     it do as recv, send and close do */
+    ssize_t (*receive)(struct device *d, void *data, size_t room);
+    ssize_t (*send)(struct device *d, const void *data, size_t count);
+    void (*leave)(struct device *d);
     bool has_ended;
     bool was_reset;
     bool is_greeted;
@@ -100,13 +107,17 @@ static inline unsigned open_fds(void)
     return count;
 }
 
-/* Settings beyond the least that is needed. */
+/* The least that is needed. There may be a certificate, of a test before this
+ * one in the same process: plain dialogues are to be plain all the same. */
+#define HOUSE_RULES    "smarthost = 127.0.0.1:9\nsmarthost_tls = none\n"
+#define HOUSE_IS_PLAIN "tls_detect_ms = 0\nno_starttls_to = 0.0.0.0/0 ::/0\n"
+static const char *house_rules = HOUSE_RULES HOUSE_IS_PLAIN;
+
+/* Settings beyond them. */
 static inline void furnish(const char *lines)
 {
-    char text[2048], error[SETTINGS_ERROR_BYTES] = "";
-    int n =
-        snprintf(text, sizeof text,
-                 "smarthost = 127.0.0.1:9\nsmarthost_tls = none\n%s", lines);
+    char text[4096], error[SETTINGS_ERROR_BYTES] = "";
+    int n = snprintf(text, sizeof text, "%s%s", house_rules, lines);
     ck_assert_msg(settings_load_text("test", text, (size_t)n, error), "%s",
                   error);
 }
@@ -120,6 +131,7 @@ static inline void open_house(void)
     log_to(keep_log);
     furnish("");
     queue_init();
+    clients_init();
     session_init(OUR_NAME);
     fds_at_start = open_fds();
 }
@@ -141,7 +153,7 @@ static inline void be_adopted(int fd, const char *from)
 {
     struct ip_endpoint client = {.port = 40000};
     ck_assert(ip_parse(from, &client.address));
-    smtp_in_adopt(fd, &client, now_ms);
+    smtp_in_adopt(fd, &client, false, now_ms);
 }
 
 static inline struct device *call_with(int type, const char *from)
@@ -162,10 +174,67 @@ static inline struct device *call(const char *from)
 
 static inline void hang_up_device(struct device *d)
 {
+    if (d->fd > 0 && d->inside != NULL)
+        d->leave(d);
     if (d->fd > 0)
         close(d->fd);
     d->fd = 0;
 }
+
+/* ---- Real connections ---------------------------------------------------- */
+
+static inline int loopback_socket(uint32_t address, uint16_t port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(port),
+                             .sin_addr.s_addr = htonl(address)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    return fd;
+}
+
+static inline uint16_t port_of(int fd)
+{
+    struct sockaddr_in at;
+    socklen_t length = sizeof at;
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&at, &length), 0);
+    return ntohs(at.sin_port);
+}
+
+static inline struct device *connect_from(uint32_t address, uint16_t port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct device *d = vacant_device();
+    d->fd = loopback_socket(address, 0);
+    ck_assert_int_eq(connect(d->fd, (struct sockaddr *)&at, sizeof at), 0);
+    fcntl(d->fd, F_SETFL, O_NONBLOCK);
+    return d;
+}
+
+/* TCP, which has resets and half-closes as devices have them. */
+static inline struct device *call_tcp(void)
+{
+    int listener = loopback_socket(INADDR_LOOPBACK, 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    struct device *d = connect_from(INADDR_LOOPBACK, port_of(listener));
+    int fd = accept(listener, NULL, NULL);
+    ck_assert_int_ge(fd, 0);
+    close(listener);
+    be_adopted(fd, "127.0.0.1");
+    return d;
+}
+
+static inline void reset(struct device *d)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(d->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    hang_up_device(d);
+}
+
+/* ---- Turns --------------------------------------------------------------- */
 
 /* Is the last line that was heard whole, and the last of its reply? */
 static inline bool ends_in_reply(const struct device *d)
@@ -184,7 +253,9 @@ static inline bool hear(struct device *d)
     if (d->fd == 0 || d->has_ended)
         return false;
     ck_assert_msg(room > 0, "replies that nobody takes");
-    ssize_t n = recv(d->fd, d->text + d->heard, room, MSG_DONTWAIT);
+    ssize_t n = d->inside != NULL
+                    ? d->receive(d, d->text + d->heard, room)
+                    : recv(d->fd, d->text + d->heard, room, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return false;
     if (n <= 0) {
@@ -241,7 +312,9 @@ static inline size_t push(struct device *d, const void *bytes, size_t count)
     const char *at = bytes;
     size_t done = 0;
     while (done < count) {
-        ssize_t n = send(d->fd, at + done, count - done, MSG_NOSIGNAL);
+        ssize_t n = d->inside != NULL
+                        ? d->send(d, at + done, count - done)
+                        : send(d->fd, at + done, count - done, MSG_NOSIGNAL);
         if (n < 0)
             break;
         done += (size_t)n;
@@ -271,8 +344,9 @@ static inline void drip(struct device *d, const char *text)
 
 /* ---- Replies ------------------------------------------------------------- */
 
-/* One line: code, then a matching enhanced code, then clean text. Exempt are
- * 3yz, and the greeting and HELO replies, which begin with our name. */
+/* One line: code, then a matching enhanced code, then clean text. Behind 334
+ * stands base64 or nothing. Exempt are 354, and the greeting and HELO replies,
+ * which begin with our name. */
 static inline void check_line(const char *line, size_t length)
 {
     static regex_t form;
@@ -281,7 +355,7 @@ static inline void check_line(const char *line, size_t length)
     if (!is_compiled)
         ck_assert_int_eq(
             regcomp(&form,
-                    "^\\(354 [ -~]*\\|"
+                    "^\\(354 [ -~]*\\|334 [A-Za-z0-9+/=]*\\|"
                     "\\([245]\\)[0-9][0-9][ -]\\2\\.[0-9]\\{1,3\\}\\."
                     "[0-9]\\{1,3\\} [ -~]*\\)$",
                     0),
@@ -499,10 +573,15 @@ static inline void feed_at_once(struct device *d, const struct talk *script)
 {
     static char all[65536];
     all[0] = '\0';
-    for (const struct talk *t = script; t->who; t++)
+    bool is_half = false;
+    for (const struct talk *t = script; t->who; t++) {
+        is_half |= t->who == '/';
         if (t->who == '>')
             strcat(all, t->text);
+    }
     push(d, all, strlen(all));
+    if (is_half)
+        shutdown(d->fd, SHUT_WR);
     settle(d);
 }
 
@@ -520,9 +599,11 @@ static inline void play(const char *from, const struct talk *script,
             expect(d, t->text);
         if (t->who == '.')
             expect_end(d);
-        if (t->who != '>' || feed == FEED_AT_ONCE)
+        if (feed == FEED_AT_ONCE || (t->who != '>' && t->who != '/'))
             continue;
         ck_assert_msg(d->heard == 0, "unexpected: %s", d->text);
+        if (t->who == '/')
+            shutdown(d->fd, SHUT_WR);
         if (feed == FEED_BYTES)
             drip(d, t->text);
         else

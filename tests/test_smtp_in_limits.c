@@ -1,7 +1,6 @@
 /* smtp_in, smtp_session, intake, door, queue: limits, deadlines and hostile
  * devices. Names like a18 are rows of our list of faults. After each test the
  * fixture proves that nothing has leaked and that the next mail passes. */
-#include <netinet/in.h>
 #include <time.h>
 
 #include "talk.h"
@@ -183,7 +182,7 @@ START_TEST(a7_every_byte_in_a_body)
     start_data(d);
     say_bytes(d, text, used);
     ask(d, ".\r\n", "250 2.0.0 Queued");
-    expect_body(text, used);
+    expect_body(text + 1, used - 1); /* no text holds a NUL: it is left out */
     ck_assert_uint_eq(mail.facts, QUEUE_IS_8BIT);
 }
 END_TEST
@@ -289,7 +288,7 @@ END_TEST
 START_TEST(a10_errors_have_an_end)
 {
     static const char *const lines[] = {"XYZZY\r\n", RCPT, "DATA\r\n",
-                                        "MAIL FROM:<@>\r\n", "AUTH PLAIN\r\n"};
+                                        "MAIL FROM:<@>\r\n", "AUTH X\r\n"};
     struct device *d = call_and_greet("10.0.0.9");
     for (unsigned i = 0; i < CLIENT_ERRORS_MAX; i++)
         ask(d, lines[i % COUNT(lines)], "50");
@@ -331,7 +330,7 @@ START_TEST(a10_errors_are_forgiven_by_mail)
     struct device *d = call_and_greet("10.0.0.9");
     for (int i = 0; i < CLIENT_ERRORS_MAX + 5; i++) {
         ask(d, MAIL, "250 2.1.0");
-        ask(d, "RCPT TO:<b@>\r\n", "501 5.1.3");
+        ask(d, "RCPT TO:<b@>\r\n", "550 5.1.3");
         ask(d, RCPT, "250 2.1.5");
         ask(d, "DATA\r\n", "354");
         ask(d, "hi\r\n.\r\n", "250 2.0.0 Queued");
@@ -779,11 +778,11 @@ static const struct rate_row {
 } rate_rows[] = {
     {0, CLIENT_RATE_GRACE_SECONDS, 30, "after 0 bytes"},
     {1, CLIENT_RATE_GRACE_SECONDS, 31, "after 31 bytes"},
-    {250, CLIENT_RATE_GRACE_SECONDS, 60, "too slow in DATA"},
-    {400, CLIENT_RATE_GRACE_SECONDS, 150, "too slow in DATA"},
-    {600, CLIENT_RATE_GRACE_SECONDS, 3600, "too slow in DATA"},
+    {250, CLIENT_RATE_GRACE_SECONDS, 60, "too slow, after "},
+    {400, CLIENT_RATE_GRACE_SECONDS, 150, "too slow, after "},
+    {600, CLIENT_RATE_GRACE_SECONDS, 3600, "too slow, after "},
     {0, CLIENT_RATE_GRACE_CROWDED_SECONDS, 10, "after 0 bytes"},
-    {250, CLIENT_RATE_GRACE_CROWDED_SECONDS, 20, "too slow in DATA"},
+    {250, CLIENT_RATE_GRACE_CROWDED_SECONDS, 20, "too slow, after "},
 };
 
 START_TEST(data_rate_and_whole_message)
@@ -882,7 +881,7 @@ START_TEST(a18_two_hundred_slow_ones)
     ck_assert_uint_le(refused_s, CLIENT_EVICT_SECONDS + 1);
     /* Below a crowd the longer deadlines hold again: they are let be. */
     ck_assert_uint_lt(smtp_in_clients(), CROWD);
-    ck_assert_uint_ge(logged("too slow in DATA"), 20);
+    ck_assert_uint_ge(logged("too slow, after "), 20);
 }
 END_TEST
 
@@ -899,57 +898,6 @@ START_TEST(a18_a_drip_does_not_move_deadlines)
 END_TEST
 
 /* ---- Real connections ---------------------------------------------------- */
-
-static int loopback_socket(uint32_t address, uint16_t port)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons(port),
-                             .sin_addr.s_addr = htonl(address)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
-    return fd;
-}
-
-static uint16_t port_of(int fd)
-{
-    struct sockaddr_in at;
-    socklen_t length = sizeof at;
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&at, &length), 0);
-    return ntohs(at.sin_port);
-}
-
-static struct device *connect_from(uint32_t address, uint16_t port)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons(port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct device *d = vacant_device();
-    d->fd = loopback_socket(address, 0);
-    ck_assert_int_eq(connect(d->fd, (struct sockaddr *)&at, sizeof at), 0);
-    fcntl(d->fd, F_SETFL, O_NONBLOCK);
-    return d;
-}
-
-/* TCP, which has resets and half-closes as devices have them. */
-static struct device *call_tcp(void)
-{
-    int listener = loopback_socket(INADDR_LOOPBACK, 0);
-    ck_assert_int_eq(listen(listener, 1), 0);
-    struct device *d = connect_from(INADDR_LOOPBACK, port_of(listener));
-    int fd = accept(listener, NULL, NULL);
-    ck_assert_int_ge(fd, 0);
-    close(listener);
-    be_adopted(fd, "127.0.0.1");
-    return d;
-}
-
-static void reset(struct device *d)
-{
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(d->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    hang_up_device(d);
-}
 
 static uint16_t open_door(void)
 {

@@ -297,6 +297,7 @@ static void begin_starttls(bool is_byte_wise)
              ca_file);
     ck_assert_int_eq(system(command), 0);
     ck_assert_msg(tls_init(ca_file, why), "%s", why);
+    tls_commit();
     snprintf(more, sizeof more,
              TALK_LOGIN "smarthost_tls = starttls\nsmarthost_ca_file = %s\n",
              ca_file);
