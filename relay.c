@@ -16,6 +16,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +27,7 @@
 #include "dns.h"
 #include "door.h"
 #include "fate.h"
+#include "identity.h"
 #include "ip.h"
 #include "log.h"
 #include "path.h"
@@ -34,7 +37,9 @@
 #include "settings.h"
 #include "smtp_in.h"
 #include "smtp_out.h"
+#include "status.h"
 #include "tls.h"
+#include "users.h"
 
 enum exit_code {
     EXIT_GOOD = 0,
@@ -177,15 +182,79 @@ static void fill_standard_fds(void)
         close(fd);
 }
 
-/* Settings are good only if their authorities are. */
-static bool load_authorities(const struct settings *s,
-                             char why[SETTINGS_ERROR_BYTES])
+/* Settings are good only if the files that they name are; and all of them come
+ * into force, or none. */
+static const char *load_files(const struct settings *s,
+                              char why[SETTINGS_WHY_BYTES])
 {
     char text[TLS_WHY_BYTES];
-    if (s->smarthost_tls == TLS_NONE || tls_init(s->smarthost_ca_file, text))
-        return true;
-    snprintf(why, SETTINGS_ERROR_BYTES, "smarthost_ca_file: %s", text);
-    return false;
+    if (s->smarthost_tls != TLS_NONE && !tls_init(s->smarthost_ca_file, text)) {
+        snprintf(why, SETTINGS_WHY_BYTES, "%s", text);
+        return "smarthost_ca_file";
+    }
+    const char *fault = identity_load(s, why);
+    if (fault != NULL)
+        return fault;
+    if (!users_load(s->users_file, why))
+        return "users_file";
+    tls_commit();
+    return NULL;
+}
+
+#define NAMES_MAX (3 + 2 * LISTENERS_MAX)
+
+struct names {
+    const char *list[NAMES_MAX];
+    char texts[NAMES_MAX][256];
+    size_t count;
+};
+
+static struct names names;
+
+static void add_name(const char *name)
+{
+    struct names *n = &names;
+    for (size_t i = 0; i < n->count; i++)
+        if (text_equal_nocase(n->list[i], name))
+            return;
+    text_copy(n->texts[n->count], sizeof n->texts[0], name);
+    n->list[n->count] = n->texts[n->count];
+    n->count++;
+}
+
+static void add_endpoints(const struct value_endpoints *e)
+{
+    char text[IP_TEXT_BYTES];
+    for (unsigned i = 0; i < e->count; i++)
+        add_name(ip_format(&e->items[i].address, text));
+}
+
+/* As devices may call us: our name, the system's, the address that we have
+ * towards the world, and those that we listen at. */
+static void make_identity(void)
+{
+    char text[256] = "";
+    struct ip_address own;
+    add_name(hostname);
+    if (gethostname(text, sizeof text - 1) == 0)
+        add_name(text);
+    own_address(&own);
+    add_name(ip_format_literal(&own, text));
+    add_endpoints(&settings()->listen);
+    add_endpoints(&settings()->listen_tls);
+    identity_make(names.list, names.count);
+}
+
+/* For what must be kept: made as root, given to the user that we become. */
+static void make_state_folder(void)
+{
+    const struct passwd *pw =
+        *settings()->run_as != '\0' ? getpwnam(settings()->run_as) : NULL;
+    const char *folder = settings()->state_folder;
+    if (mkdir(folder, S_IRWXU) == 0 && pw != NULL &&
+        chown(folder, pw->pw_uid, pw->pw_gid) != 0)
+        log_line(LOG_AT_WARN, "relay", "state_folder=%s: %s", folder,
+                 strerror(errno));
 }
 
 /* What is allowed and yet worth a word. */
@@ -195,6 +264,9 @@ static void warn(const char *file)
     if (s->smarthost_tls == TLS_NONE)
         log_line(LOG_AT_WARN, "relay",
                  "smarthost_tls=none: mail goes out UNENCRYPTED");
+    if (s->accept_any_auth == ANY_AUTH_YES && *s->users_file != '\0')
+        log_line(LOG_AT_WARN, "relay",
+                 "accept_any_auth=yes: the users_file is not looked at");
     if (getuid() == 0)
         log_line(LOG_AT_WARN, "relay", "running as root: set run_as");
     for (unsigned i = 0; i < s->allow_from.count; i++)
@@ -202,7 +274,11 @@ static void warn(const char *file)
             log_line(LOG_AT_WARN, "relay",
                      "allow_from=0/0: an OPEN RELAY for all who can reach it");
     const char *files[] = {file ? file : SETTINGS_FILE,
-                           s->smarthost_password_file, s->smarthost_ca_file};
+                           s->smarthost_password_file,
+                           s->smarthost_ca_file,
+                           s->users_file,
+                           s->tls_cert_file,
+                           s->tls_key_file};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         if (access(files[i], R_OK) != 0 && errno == EACCES)
             log_line(LOG_AT_WARN, "relay",
@@ -235,11 +311,14 @@ static enum exit_code start(const char *file)
     if (!smtp_in_init(hostname))
         return EXIT_CONFIG;
     smtp_out_init(hostname);
+    status_init(clock_ms());
+    make_state_folder();
     if (*settings()->run_as != '\0' && !become(settings()->run_as))
         return EXIT_CONFIG;
     guard_memory();
     if (!catch_signals())
         return EXIT_OTHER;
+    make_identity();
     warn(file);
     log_line(LOG_AT_INFO, "relay",
              "listening version=%s hostname=%s smarthost=%s tls=\"%s\" uid=%d",
@@ -261,6 +340,7 @@ static void turn(int64_t wake_ms)
     poller_wake_at(&poller, wake_ms);
     int signals = poller_add(&poller, signal_pipe[0], POLLIN);
     smtp_in_prep(&poller, now_ms);
+    status_prep(&poller, now_ms);
     dns_prep(&poller);
     smtp_out_prep(&poller, now_ms);
     poller_wait(&poller, now_ms);
@@ -270,6 +350,7 @@ static void turn(int64_t wake_ms)
     smtp_in_run(&poller, now_ms);
     dns_run(&poller, now_ms);
     smtp_out_run(&poller, now_ms);
+    status_run(&poller, now_ms);
 }
 
 /* What was decided at the start and stays until the next one. */
@@ -279,7 +360,9 @@ static void turn(int64_t wake_ms)
 static const struct {
     const char *key;
     size_t offset, size;
-} fixed[] = {FIXED(listen), FIXED(hostname), FIXED(run_as), FIXED(log)};
+} fixed[] = {FIXED(listen),      FIXED(listen_tls), FIXED(status_listen),
+             FIXED(hostname),    FIXED(run_as),     FIXED(log),
+             FIXED(state_folder)};
 
 /* SIGHUP: all or nothing. */
 static void reload(const char *file)
@@ -288,7 +371,7 @@ static void reload(const char *file)
     char error[SETTINGS_ERROR_BYTES];
     wants_reload = 0;
     before = *settings();
-    bool is_good = settings_load(file, load_authorities, error);
+    bool is_good = settings_load(file, load_files, error);
     for (size_t i = 0; is_good && i < sizeof fixed / sizeof fixed[0]; i++)
         if (memcmp((const char *)&before + fixed[i].offset,
                    (const char *)settings() + fixed[i].offset,
@@ -296,6 +379,11 @@ static void reload(const char *file)
             log_line(LOG_AT_WARN, "relay",
                      "reload: %s has changed; that takes a restart",
                      fixed[i].key);
+    /* The one of our own is taken at the start only. */
+    if (is_good && *before.tls_cert_file != '\0' &&
+        *settings()->tls_cert_file == '\0')
+        log_line(LOG_AT_WARN, "relay",
+                 "reload: tls_cert_file has changed; that takes a restart");
     bytes_wipe(&before, sizeof before);
     if (!is_good) {
         log_line(LOG_AT_ERROR, "relay", "reload=failed why=\"%s\"", error);
@@ -325,6 +413,7 @@ static enum exit_code drain(void)
     smtp_out_abandon(clock_ms());
     unsigned lost = fate_log_lost(clock_ms());
     settings_wipe();
+    users_wipe();
     log_line(LOG_AT_INFO, "relay", "stopped lost=%u log_lines_dropped=%lu",
              lost, log_dropped());
     return lost > 0 ? EXIT_UNDELIVERED : EXIT_GOOD;
@@ -345,7 +434,8 @@ static int run(const char *file)
 
 static size_t relay_memory_bytes(void)
 {
-    return sizeof poller + sizeof hostname + sizeof(struct settings);
+    return sizeof poller + sizeof hostname + sizeof names +
+           sizeof(struct settings);
 }
 
 /* ---- Commands ------------------------------------------------------------ */
@@ -358,12 +448,13 @@ static const struct {
     {"smtp_out", smtp_out_memory_bytes}, {"dns", dns_memory_bytes},
     {"tls", tls_memory_bytes},           {"settings", settings_memory_bytes},
     {"route", route_memory_bytes},       {"door", door_memory_bytes},
-    {"relay", relay_memory_bytes},
+    {"relay", relay_memory_bytes},       {"users", users_memory_bytes},
+    {"status", status_memory_bytes},     {"identity", identity_memory_bytes},
 };
 
-static int print_settings(const char *file)
+static int print_settings(const char *unused)
 {
-    (void)file;
+    (void)unused;
     size_t sum = 0;
     settings_print(stdout);
     printf("\n# Memory, static:\n");
@@ -379,13 +470,73 @@ static int print_settings(const char *file)
     return EXIT_GOOD;
 }
 
-static const struct {
+static int ask_status(const char *unused)
+{
+    const char *why = "status_listen is empty";
+    (void)unused;
+    if (settings()->status_listen.count > 0 &&
+        status_ask(&settings()->status_listen.items[0], stdout, &why))
+        return EXIT_GOOD;
+    fprintf(stderr, "lanpost: no relay answers at status_listen: %s\n", why);
+    return EXIT_OTHER;
+}
+
+/* From the terminal without an echo, or from a pipe. False: there is none. */
+static bool read_password(char *text, size_t room)
+{
+    struct termios before, quiet;
+    bool is_terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+    if (is_terminal) {
+        quiet = before;
+        quiet.c_lflag &= ~(tcflag_t)ECHO;
+        fputs("Password: ", stderr);
+        tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    }
+    bool has_line = fgets(text, (int)room, stdin) != NULL;
+    if (is_terminal) {
+        tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+        fputs("\n", stderr);
+    }
+    if (!has_line)
+        return false;
+    bool is_whole = strpbrk(text, "\r\n") != NULL || feof(stdin);
+    text[strcspn(text, "\r\n")] = '\0';
+    return is_whole;
+}
+
+static int hash_password(const char *name)
+{
+    static char password[256], line[USERS_LINE_BYTES];
+    if (!crypto_init())
+        return EXIT_OTHER;
+    bool is_good =
+        read_password(password, sizeof password) &&
+        users_format(name != NULL ? name : "NAME", password, line, sizeof line);
+    bytes_wipe(password, sizeof password);
+    if (!is_good) {
+        fputs("lanpost: a password is needed, of up to 254 bytes in one line, "
+              "and a NAME without ':'\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    puts(line);
+    return EXIT_GOOD;
+}
+
+/* What is behind the name of a command; else its settings come first. */
+static const struct command {
     const char *name;
-    int (*run)(const char *file);
+    int (*run)(const char *argument);
     settings_accept *accept;
+    enum {
+        TAKES_FILE,
+        TAKES_WORD
+    } takes;
 } commands[] = {
-    {"", run, load_authorities},
-    {"settings", print_settings, NULL},
+    {"", run, load_files, TAKES_FILE},
+    {"settings", print_settings, NULL, TAKES_FILE},
+    {"status", ask_status, NULL, TAKES_FILE},
+    {"hash-password", hash_password, NULL, TAKES_WORD},
 };
 
 static const char usage[] =
@@ -394,6 +545,9 @@ static const char usage[] =
     "\n"
     "  lanpost [-c FILE]            run in the foreground\n"
     "  lanpost settings [-c FILE]   print every setting, and the memory\n"
+    "  lanpost status [-c FILE]     ask the running relay: queue, devices\n"
+    "  lanpost hash-password [NAME] read a password, print its line for the\n"
+    "                               users_file\n"
     "  lanpost --help, --version\n"
     "\n"
     "FILE holds \"key = value\" lines; without -c it is " SETTINGS_FILE ".\n";
@@ -413,9 +567,29 @@ static int fail_usage(const char *what)
     return EXIT_USAGE;
 }
 
+static int run_command(const struct command *c, const char *file,
+                       const char *word)
+{
+    char error[SETTINGS_ERROR_BYTES];
+    if (c->takes == TAKES_WORD)
+        return c->run(word);
+    if (word != NULL)
+        return fail_usage("too many words");
+    if (settings_load(file, c->accept, error))
+        return c->run(file);
+    if (c->run == print_settings) {
+        settings_preset();
+        print_settings(file);
+        fputs("\n# The settings of the build; yours are not good:\n", stdout);
+    }
+    fflush(stdout);
+    fprintf(stderr, "lanpost: %s\n", error);
+    return EXIT_CONFIG;
+}
+
 int main(int argc, char **argv)
 {
-    const char *file = NULL, *command = "";
+    const char *file = NULL, *command = NULL, *word = NULL;
     fill_standard_fds();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--version") == 0)
@@ -426,26 +600,15 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "-c") == 0 && i + 1 < argc)
             file = argv[++i];
-        else if (argv[i][0] == '-' || *command != '\0')
+        else if (argv[i][0] == '-' || word != NULL)
             return fail_usage("unknown option");
+        else if (command != NULL)
+            word = argv[i];
         else
             command = argv[i];
     }
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-        char error[SETTINGS_ERROR_BYTES];
-        if (strcmp(command, commands[i].name) != 0)
-            continue;
-        if (settings_load(file, commands[i].accept, error))
-            return commands[i].run(file);
-        if (commands[i].run == print_settings) {
-            settings_preset();
-            print_settings(file);
-            fputs("\n# The settings of the build; yours are not good:\n",
-                  stdout);
-        }
-        fflush(stdout);
-        fprintf(stderr, "lanpost: %s\n", error);
-        return EXIT_CONFIG;
-    }
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(command != NULL ? command : "", commands[i].name) == 0)
+            return run_command(&commands[i], file, word);
     return fail_usage("unknown command");
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "buf.h"
 #include "config.h"
 #include "dns.h"
 #include "log.h"
@@ -27,6 +28,7 @@ static struct {
     struct ip_address good;
     unsigned ready;  /* connections */
     bool is_crowded; /* the smarthost takes no more of them */
+    char why[256];   /* of the rest */
 } route;
 
 void route_init(void)
@@ -50,6 +52,14 @@ const char *route_smarthost(void)
     snprintf(text, sizeof text, strchr(name, ':') ? "[%s]:%u" : "%s:%u", name,
              settings()->smarthost_port);
     return text;
+}
+
+const char *route_why(int64_t now_ms, int64_t *rest_ms)
+{
+    if (route_is_open(now_ms))
+        return NULL;
+    *rest_ms = route.until_ms - now_ms;
+    return route.why;
 }
 
 bool route_is_open(int64_t now_ms)
@@ -84,6 +94,7 @@ void route_failed(int64_t least_ms, const char *why, int64_t now_ms)
     route.is_resting = true;
     route.until_ms = now_ms + rest_ms;
     route.next = route.count = 0;
+    text_copy(route.why, sizeof route.why, why);
     queue_count(&n);
     log_line(LOG_AT_WARN, "out",
              "route=paused for_s=%lld smarthost=%s why=\"%s\" waiting=%u",

@@ -17,6 +17,9 @@ void route_init(void);
 /* False while the route rests. */
 bool route_is_open(int64_t now_ms);
 
+/* Why it rests, and for how long yet; NULL: it does not. */
+const char *route_why(int64_t now_ms, int64_t *rest_ms);
+
 /* True when a further connection may be tried. */
 bool route_takes_more(int64_t now_ms);
 
