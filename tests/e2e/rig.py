@@ -10,8 +10,10 @@ A binary or tool that is missing fails the test: a skipped test proves
 nothing, and nobody would notice.
 """
 import atexit
+import base64
 import functools
 import glob
+import hashlib
 import os
 import re
 import shlex
@@ -85,6 +87,16 @@ def tool(name):
                         ":/usr/sbin:/sbin")
     if path is None:
         raise AssertionError(name + " is not installed: tests/needs.sh test")
+    return path
+
+
+@functools.lru_cache(maxsize=None)
+def busybox_sendmail():
+    """sendmail of busybox. Debian's busybox has none, so we build it once."""
+    path = os.path.join(BUILD, "busybox", "sendmail")
+    if not os.access(path, os.X_OK):
+        subprocess.run([os.path.join(REPO, "tests", "make_busybox.sh"),
+                        os.path.dirname(path)], check=True, timeout=300)
     return path
 
 
@@ -171,6 +183,14 @@ def tls_context():
     return context
 
 
+def password_hash(password, rounds=1000):
+    """The hash of a password as the users_file has it."""
+    salt = os.urandom(16)
+    key = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    return "$pbkdf2-sha256$%d$%s$%s" % (
+        rounds, *(base64.b64encode(part).decode() for part in (salt, key)))
+
+
 def send(port, text=TEXT, to="b@y.test", sender="a@x.test"):
     """One mail as a device sends it; returns the refused recipients."""
     with smtplib.SMTP("127.0.0.1", port, "device.test",
@@ -181,13 +201,14 @@ def send(port, text=TEXT, to="b@y.test", sender="a@x.test"):
 class Lanpost:
     """A running lanpost on a port of its own; use it with `with`.
 
-    Settings are keywords; None takes a preset of these tests out. wrap goes
-    before the command, env over the environment; stderr is a file to log to
-    instead of log_path. When is_ready, it is waited for; else the log is to
-    be read for why not."""
+    Settings are keywords; None takes a preset of these tests out. With tls
+    it listens on tls_port too; users is {name: password} or {name: (password,
+    senders)}. wrap goes before the command, env over the environment; stderr
+    is a file to log to instead of log_path. When is_ready, it is waited for;
+    else the log is to be read for why not."""
 
     def __init__(self, wrap=(), env=None, is_ready=True, program=None,
-                 preexec=None, stderr=None, **values):
+                 preexec=None, stderr=None, tls=False, users=None, **values):
         self.directory = tempfile.mkdtemp(prefix="lanpost-run-")
         os.chmod(self.directory, 0o711)
         self.file = os.path.join(self.directory, "lanpost.conf")
@@ -198,7 +219,15 @@ class Lanpost:
         self.values = {
             "listen": "127.0.0.1:%d" % self.port, "hostname": "relay.test",
             "hosts_file": hosts, "resolv_file": "/dev/null",
-            "smarthost_ca_file": os.path.join(certificates(), "ca.pem")}
+            "smarthost_ca_file": os.path.join(certificates(), "ca.pem"),
+            "state_folder": os.path.join(self.directory, "state"),
+            "status_listen": "", "tls_detect_ms": 0}
+        os.mkdir(self.values["state_folder"], 0o700)
+        if tls:
+            self.tls_port = free_port()
+            self.values["listen_tls"] = "127.0.0.1:%d" % self.tls_port
+        if users is not None:
+            self.write_users(users)
         self.write_settings(**values)
         with open(self.log_path, "wb") as log:
             self.process = kill_at_exit(subprocess.Popen(
@@ -218,6 +247,14 @@ class Lanpost:
         write(self.file, "".join(
             "%s = %s\n" % pair for pair in self.values.items()
             if pair[1] is not None) + more)
+
+    def write_users(self, users):
+        lines = []
+        for name, how in users.items():
+            password, *senders = (how,) if isinstance(how, str) else how
+            lines.append(":".join((name, password_hash(password), *senders)))
+        self.values["users_file"] = write(
+            os.path.join(self.directory, "users"), "\n".join(lines) + "\n")
 
     def __enter__(self):
         return self
@@ -354,9 +391,9 @@ class Smarthost:
 class Wire:
     """A raw connection: bytes as they are."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port),
-                                               10 * SLOW)
+    def __init__(self, port, host="127.0.0.1", source=None):
+        self.socket = socket.create_connection((host, port), 10 * SLOW,
+                                               source and (source, 0))
         self.held = b""
 
     def __enter__(self):

@@ -155,7 +155,9 @@ OUR_HEAD = re.compile(
     rb"\AReceived: from [^\n]+ \(\[127\.0\.0\.1\]\)\n"
     rb"\tby relay\.test with E?SMTP id [0-9A-F]{8};\n\t[^\n]+\n"
     rb"(Date: [^\n]+ [+-]\d{4}\n)?(From: <a@x\.test>\n)?"
-    rb"(Message-ID: <[^\n<>@]+@relay\.test>\n)?")
+    rb"(Message-ID: <[^\n<>@]+@relay\.test>\n)?"
+    rb"(MIME-Version: 1\.0\nContent-Type: text/plain; charset=windows-1252\n"
+    rb"Content-Transfer-Encoding: 8bit\n)?")
 
 FROM_DATE = (b"From: Dev <dev@x.test>\n"
              b"Date: Sat, 01 Aug 2026 10:00:00 +0200\n")
@@ -248,6 +250,7 @@ class Devices(unittest.TestCase):
         self.assertIsNone(ours[1])
         self.assertIsNone(ours[2])
         self.assertEqual(ours[3] is None, b"Message-ID:" in text)
+        self.assertEqual(ours[4] is None, text.isascii())
         if not text.endswith(b"\n"):
             text += b"\n"  # SMTP has no other end (RFC 5321 4.1.1.4)
         self.assertEqual(mail[ours.end():], text)
@@ -283,7 +286,7 @@ class Devices(unittest.TestCase):
             mail = mail[POSTFIX_HEAD.match(mail).end():]
             mail = mail.replace(b"\n\tfor <b@y.test>;", b";")
             ours = OUR_HEAD.match(mail)
-            self.assertTrue(ours and all(ours.groups()), mail)
+            self.assertTrue(ours and all(ours.groups()[:3]), mail)
             self.assertEqual(mail[ours.end():], b"Subject: bare\n\nbody\n")
 
     def test_recipient_refused_by_postfix(self):

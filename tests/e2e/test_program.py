@@ -95,7 +95,8 @@ class Commands(Folder):
             with self.subTest(arguments):
                 code, out, err = run(*arguments)
                 self.assertEqual((code, out), (64, ""))
-                self.assertRegex(err, r"^lanpost: unknown (option|command)\n")
+                self.assertRegex(err, r"^lanpost: (unknown (option|command)|"
+                                      r"too many words)\n")
                 self.assertIn("lanpost [-c FILE]", err)
 
     def test_settings(self):
@@ -113,8 +114,8 @@ class Commands(Folder):
         code, out, _ = run("settings", "-c", self.settings(""))
         rows = read(os.path.join(os.path.dirname(__file__), "..", "..",
                                  "config.h"))
-        keys = re.findall(r"^(?:TEXT|SECRET|NUMBER|CHOICE|ENDPOINTS|NETWORKS)"
-                          r"\((\w+), ", rows, re.M)
+        keys = re.findall(r"^(?:TEXT|SECRET|NUMBER|CHOICE|ENDPOINTS|NETWORKS|"
+                          r"PAIRS)\((\w+), ", rows, re.M)
         self.assertGreater(len(keys), 20)
         self.assertEqual(re.findall(r"^(\w+) = ", out, re.M), keys)
         self.assertEqual(code, 0)
