@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "buf.h"
+
 #define DOT_LINE_BYTES  998 /* RFC 5322 section 2.1.1, without CRLF */
 #define DOT_BREAK_BYTES 996 /* whole groups of four, for simple decoders */
 
@@ -234,6 +236,7 @@ size_t dot_send(struct dot_sender *d, const uint8_t *in, size_t count,
 
 const char *dot_end(struct dot_sender *d)
 {
-    strcpy(d->held + d->held_bytes, d->column > 0 ? "\r\n.\r\n" : ".\r\n");
+    text_copy(d->held + d->held_bytes, sizeof d->held - d->held_bytes,
+              d->column > 0 ? "\r\n.\r\n" : ".\r\n");
     return d->held;
 }

@@ -196,19 +196,18 @@ static void settle_from(struct message *m, struct buf *out)
     replace_from(m, &f, &p);
 }
 
-/* A Sender that may not be is dropped: From is sender enough. */
+/* A Sender that may not be is dropped: From is sender enough. So is a second
+ * one, which is not even worth a look. */
 static void settle_sender(struct message *m, struct buf *out)
 {
-    struct from f;
+    struct from f = {.is_clean = false};
     struct path p;
     size_t count;
     const char *value = held_value(m, &count);
-    bool is_second = m->has_seen_sender; /* not even worth a look */
-    m->has_seen_sender = true;
-    if (!is_second)
+    if (!m->has_seen_sender && !m->is_cut)
         from_read(value, count, &f);
-    if (!is_second && !m->is_cut && judge(m, &f, &p) == REWRITE_KEPT &&
-        f.is_clean)
+    m->has_seen_sender = true;
+    if (f.is_clean && judge(m, &f, &p) == REWRITE_KEPT)
         buf_put(out, m->held, m->held_bytes);
     else
         m->repairs |= REPAIRED_FROM;

@@ -79,7 +79,7 @@ START_TEST(c1_names_that_cover)
         char *pattern = malloc(table[i].count + 1);
         memcpy(pattern + 1, table[i].pattern, table[i].count);
         ck_assert_msg(trust_name_covers(pattern + 1, table[i].count,
-                                      table[i].host) == table[i].covers,
+                                        table[i].host) == table[i].covers,
                       "row %zu: %s for %s", i, table[i].pattern, table[i].host);
         free(pattern);
     }
