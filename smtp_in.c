@@ -155,12 +155,16 @@ static unsigned clients_from(const struct ip_address *address)
 }
 
 /* A flood of refused connections is one log line every ten seconds. */
-static void turn_away(int fd, const struct ip_endpoint *client,
+static void turn_away(int fd, const struct ip_endpoint *client, bool is_tls,
                       const char *reply, int64_t now_ms)
 {
     char text[IP_TEXT_BYTES];
-    ssize_t n = send(fd, reply, strlen(reply), MSG_NOSIGNAL | MSG_DONTWAIT);
-    (void)n; /* who does not take a 421 is turned away all the same */
+    /* Who does not take a 421 is turned away all the same; who speaks TLS would
+     * not even read it. */
+    ssize_t n = 0;
+    if (!is_tls)
+        n = send(fd, reply, strlen(reply), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n;
     shutdown(fd, SHUT_WR);
     close(fd);
     if (now_ms < full_told_ms + TELL_AGAIN_MS && full_told_ms != 0)
@@ -212,14 +216,14 @@ void smtp_in_adopt(int fd, const struct ip_endpoint *client, bool is_tls,
     if (vacant_slot() == NULL || is_address_full(&client->address))
         end_goodbyes();
     if (is_address_full(&client->address)) {
-        turn_away(fd, client, R_YOURS_FULL, now_ms);
+        turn_away(fd, client, is_tls, R_YOURS_FULL, now_ms);
         return;
     }
     if (vacant_slot() == NULL)
         evict_laziest(false, now_ms);
     struct session *c = vacant_slot();
     if (c == NULL) {
-        turn_away(fd, client, R_HOUSE_FULL, now_ms);
+        turn_away(fd, client, is_tls, R_HOUSE_FULL, now_ms);
         return;
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);

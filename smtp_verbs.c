@@ -161,14 +161,6 @@ static void refuse_envelope(struct session *c, const char *reply,
                 envelope_advice(reply));
 }
 
-/* What the device wants is not there, and it may not go on without. */
-static void refuse_extension(struct session *c, const char *reply)
-{
-    session_say(c, reply);
-    c->errors++;
-    session_tell(c, REASON_REFUSED, reply);
-}
-
 static struct rewrite_who who(const struct session *c)
 {
     return (struct rewrite_who){.client = c->client.address,
@@ -290,7 +282,7 @@ static void act_starttls(struct session *c, const char *arg, int64_t now_ms)
     } else if (c->link.tls != NULL) {
         session_refuse(c, R_TLS_TWICE, "STARTTLS");
     } else if (session_is_in(c, &settings()->no_starttls_to)) {
-        refuse_extension(c, R_NO_TLS);
+        session_refuse(c, R_NO_TLS, "STARTTLS"); /* it was told so in EHLO */
     } else if (*arg != '\0') {
         session_refuse(c, R_BAD_PARAMETER, arg);
     } else if (buf_len(&c->link.in) > 0) {
@@ -375,7 +367,10 @@ static void act_auth(struct session *c, const char *arg, int64_t now_ms)
     } else if (c->is_logged_in) {
         session_refuse(c, R_AUTH_TWICE, "AUTH");
     } else if (!offers_auth(c)) {
-        refuse_extension(c, R_NO_AUTH);
+        /* Most devices give up here. */
+        session_say(c, R_NO_AUTH);
+        c->errors++;
+        session_tell(c, REASON_REFUSED, R_NO_AUTH);
     } else if (needs_tls(c)) {
         session_refuse(c, R_TLS_FIRST, "AUTH");
     } else {

@@ -440,9 +440,11 @@ class Faults(unittest.TestCase):
     def test_cut_at_every_byte(self):
         """Of the hello. Then all is as before."""
         hello = hello_bytes()
-        for length in range(0, len(hello), 7):
+        before = len(self.relay.lines(" refused why="))
+        for count, length in enumerate(range(0, len(hello), 7), before + 1):
             with Wire(self.relay.tls_port) as wire:
                 wire.send(hello[:length])
+            self.relay.wait_log(" refused why=", count=count)
         self.all_are_gone()
         self.is_well()
 
