@@ -147,6 +147,24 @@ START_TEST(who_is_worth_keeping)
 }
 END_TEST
 
+/* What no longer counts is no record worth keeping: the window of the first is
+ * over at the last failure that anybody had, or just not. */
+START_TEST(old_failed_logins_do_not_keep_their_place)
+{
+    for (int is_over = 0; is_over < 2; is_over++) {
+        clients_init();
+        clients_note_bad_login(number(0), 1000);
+        clients_note_bad_login(number(1), 1000 + WINDOW_MS - 1 + is_over);
+        for (unsigned i = 2; i <= CLIENTS_REMEMBERED; i++)
+            clients_note_failure(number(i), "why", NULL, NOON_S);
+        ck_assert_int_eq(find(number(0)) == NULL, is_over);
+        ck_assert_int_eq(find(number(2)) == NULL, !is_over);
+        ck_assert_ptr_nonnull(find(number(1)));
+        ck_assert_uint_eq(count(), CLIENTS_REMEMBERED);
+    }
+}
+END_TEST
+
 START_TEST(failed_logins_are_borne_and_then_not)
 {
     int64_t now_ms = 1000000;
@@ -204,6 +222,7 @@ Suite *suite_clients(void)
     tcase_add_test(c, the_last_failure);
     tcase_add_test(c, who_was_silent_for_longest_makes_room);
     tcase_add_test(c, who_is_worth_keeping);
+    tcase_add_test(c, old_failed_logins_do_not_keep_their_place);
     tcase_add_test(c, failed_logins_are_borne_and_then_not);
     tcase_add_test(c, failed_logins_far_apart_are_borne);
     tcase_add_test(c, the_log_is_told_once_a_minute);

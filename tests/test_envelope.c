@@ -112,6 +112,61 @@ START_TEST(mail)
 }
 END_TEST
 
+/* A device whose sender cannot be read can be given one. */
+#define L70                                                                    \
+    "1234567890123456789012345678901234567890123456789012345678901234567890"
+#define ITS_SENDER "sender = s@b.example\n"
+#define OF_CLIENT  "rewrite_from 192.0.2.9 = r@b.example\n"
+
+static const struct {
+    const char *settings, *user;
+    const char *mailbox; /* NULL: refused */
+} unreadable_rows[] = {
+    {"", "", NULL},
+    {"default_domain = b.example\n", "", NULL},
+    {"rewrite_from 192.0.2.8 = r@b.example\n", "", NULL},
+    {OF_CLIENT, "", "r@b.example"},
+    {OF_CLIENT ITS_SENDER, "", "r@b.example"},
+    {OF_CLIENT ITS_SENDER "sender_rewrite = never\n", "", "r@b.example"},
+    {ITS_SENDER, "", "s@b.example"},
+    {ITS_SENDER "sender_rewrite = unqualified\n", "", "s@b.example"},
+    {ITS_SENDER "sender_rewrite = always\n", "", "s@b.example"},
+    {ITS_SENDER "sender_rewrite = never\n", "", NULL},
+    {"sender = scan@example.com\n", "scan", "scan@example.com"},
+};
+
+START_TEST(senders_that_cannot_be_read)
+{
+    static const char *const paths[] = {"FROM:<My Scanner@b.example>",
+                                        "from:<" L70 "@b.example>",
+                                        "FROM:<a@b@c> SIZE=1"};
+    static const char *const nonsense[] = {"", "FROM:", "FROM <a@b@c>",
+                                           "<My Scanner@b.example>",
+                                           "TO:<My Scanner@b.example>"};
+    struct path from;
+    uint64_t size = UNTOUCHED;
+    for (size_t i = 0; i < COUNT(unreadable_rows); i++) {
+        struct rewrite_who who = {.user = unreadable_rows[i].user};
+        ck_assert(ip_parse("192.0.2.9", &who.client));
+        use(unreadable_rows[i].settings);
+        for (size_t k = 0; k < COUNT(paths); k++) {
+            expect(envelope_take_mail(paths[k], &who, &from, &size),
+                   unreadable_rows[i].mailbox ? NULL : NO_PATH, i);
+            if (unreadable_rows[i].mailbox != NULL)
+                ck_assert_str_eq(from.mailbox, unreadable_rows[i].mailbox);
+        }
+        for (size_t k = 0; k < COUNT(nonsense); k++)
+            expect(envelope_take_mail(nonsense[k], &who, &from, &size), NO_PATH,
+                   i);
+    }
+    /* what takes its place must be one that the user may have */
+    struct rewrite_who scan = {.client.family = AF_INET, .user = "scan"};
+    use(ITS_SENDER);
+    expect(envelope_take_mail(paths[0], &scan, &from, &size),
+           "553 5.7.1 You may not send as this address", 99);
+}
+END_TEST
+
 #define NO_RECIPIENT "501 5.1.3 Bad recipient address"
 
 static const struct {
@@ -192,6 +247,7 @@ Suite *suite_envelope(void)
     TCase *c = tcase_create("envelope");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, mail);
+    tcase_add_test(c, senders_that_cannot_be_read);
     tcase_add_test(c, rcpt);
     tcase_add_test(c, advice);
     suite_add_tcase(s, c);

@@ -905,6 +905,95 @@ START_TEST(a_device_that_hangs_up_in_mid_handshake)
 }
 END_TEST
 
+/* Gone before our flight is out: the alert is never read by the library, it
+ * only finds that nobody takes what it writes. */
+static const struct late_row {
+    uint8_t alert; /* 0: none */
+    const char *why;
+} late_rows[] = {
+    {42, "it does not trust our certificate\" advice=\"switch"},
+    {46, "it does not trust our certificate\" advice=\"switch"},
+    {48, "it does not trust our certificate\" advice=\"switch"},
+    {70, "its TLS is too old"},
+    {40, "its TLS handshake failed:"},
+    {0, "it hung up during the TLS handshake\" advice=\"it may not trust"},
+};
+
+START_TEST(an_alert_and_a_close_in_mid_flight)
+{
+    const struct late_row *w = &late_rows[_i];
+    uint8_t alert[] = {0x15, 3, 3, 0, 2, 2, w->alert};
+    for (int way = 0; way < 3; way++) {
+        struct device *d = way == 0   ? call_plain("10.0.0.9")
+                           : way == 1 ? call_door("10.0.0.9", true)
+                                      : call("10.0.0.9");
+        if (way == 0)
+            ask(d, "STARTTLS\r\n", "220");
+        forget_log();
+        struct secure *s = wrap(d, &trusting);
+        ck_assert_int_eq(shake_some(d), MBEDTLS_ERR_SSL_WANT_READ);
+        if (way == 2)
+            ck_assert(turn()); /* its hello is seen, and not yet read */
+        if (w->alert != 0)
+            ck_assert_int_eq(send(s->fd, alert, sizeof alert, 0), sizeof alert);
+        leave(d);
+        ck_assert_msg(logged(w->why) == 1, "%d: %s", way, log_text);
+        ck_assert_uint_eq(log_lines, 1);
+        ck_assert_uint_eq(smtp_in_clients(), 0);
+    }
+}
+END_TEST
+
+/* With TLS 1.3 a device looks at our certificate when we are done already; and
+ * not all say what they think of it. */
+START_TEST(who_hangs_up_right_behind_the_handshake)
+{
+    static const char why[] = "it hung up right after the TLS handshake\" "
+                              "advice=\"it may not trust our certificate";
+    for (int way = 0; way < 3; way++)
+        for (int how = 0; how < 3; how++) {
+            struct device *d = way == 0   ? call_for_starttls("10.0.0.9")
+                               : way == 1 ? call_door("10.0.0.9", true)
+                                          : call("10.0.0.9");
+            if (way > 0)
+                wrap(d, &trusting);
+            shake_well(d);
+            settle(d);
+            if (way > 0)
+                expect(d, "220 ");
+            forget_log();
+            if (how == 1)
+                mbedtls_ssl_close_notify(&((struct secure *)d->inside)->ssl);
+            if (how == 2) /* who spoke was content with us */
+                ask(d, "EHLO inside\r\n", "250-");
+            leave(d);
+            ck_assert_msg(logged(why) == (how < 2), "%d %d: %s", way, how,
+                          log_text);
+            ck_assert_uint_eq(log_lines, how < 2);
+            ck_assert_uint_eq(smtp_in_clients(), 0);
+        }
+}
+END_TEST
+
+/* The hello of SSL 2.0 where SMTP is due, before the banner and behind it. */
+START_TEST(a_hello_of_ssl_2_on_the_plain_port)
+{
+    for (int is_late = 0; is_late < 2; is_late++) {
+        struct device *d = is_late ? call_plain("10.0.0.9") : call("10.0.0.9");
+        forget_log();
+        say_bytes(d, "\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10", 11);
+        if (!is_late)
+            expect(d, "220 ");
+        expect_end(d);
+        ck_assert_msg(logged("its TLS is too old: TLS 1.2 is the least\" "
+                             "advice=\"update the device") == 1,
+                      "%s", log_text);
+        ck_assert_uint_eq(log_lines, 1);
+        leave(d);
+    }
+}
+END_TEST
+
 /* ---- Deadlines ----------------------------------------------------------- */
 
 static const struct stall_row {
@@ -1060,6 +1149,118 @@ START_TEST(all_slots_taken)
     d = call_implicit("10.0.0.9");
     send_a_mail(d);
     expect_hi("ESMTPS", "inside");
+}
+END_TEST
+
+/* Three ways to ask for TLS: EHLO, STARTTLS, and from the first byte on. True:
+ * it was to be had. d: called before; NULL: calls now. It is gone then. */
+static bool can_have_tls(int way, struct device *d)
+{
+    bool is_good = false;
+    if (d == NULL)
+        d = way == 2 ? call_door("10.0.0.9", true) : call_plain("10.0.0.9");
+    if (way == 0) {
+        say_all(d, "EHLO me\r\n");
+        is_good = strstr(reply(d), "\r\n250-STARTTLS\r\n") != NULL;
+    } else if (way == 1) {
+        say_all(d, "STARTTLS\r\n");
+        is_good = strncmp(reply(d), "220 ", 4) == 0;
+    } else {
+        settle(NULL);
+        wrap(d, &trusting);
+        is_good = shake(d) == 0;
+    }
+    leave(d);
+    return is_good;
+}
+
+/* Who is still there of those who hold the slots? */
+static unsigned still_there(struct device *all[CLIENT_TLS_MAX])
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < CLIENT_TLS_MAX; i++) {
+        settle(all[i]);
+        count += !all[i]->has_ended;
+    }
+    return count;
+}
+
+#define EVICT_MS (CLIENT_EVICT_SECONDS * (int64_t)1000)
+
+START_TEST(who_asks_for_tls_in_vain_finds_a_slot_later)
+{
+    struct device *all[CLIENT_TLS_MAX], *early[5] = {NULL};
+    for (size_t i = 0; i < COUNT(early) && _i < 2; i++)
+        early[i] = call_plain("10.0.0.9"); /* to call is a wish, too */
+    fill_slots(all);
+    pass(1, NULL);
+    for (unsigned i = 0; i < CLIENT_TLS_MAX; i++)
+        if (i != 5)
+            ask(all[i], "NOOP\r\n", "250");
+    pass(EVICT_MS - 2, NULL);
+    ck_assert(!can_have_tls(_i, early[0])); /* nobody is lazy yet */
+    ck_assert(!can_have_tls(_i, early[1]));
+    pass(1, NULL); /* now one of them is: he gives way to the next who asks */
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX);
+    forget_log();
+    ck_assert(!can_have_tls(_i, early[2]));
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX - 1);
+    expect(all[5], "421 4.4.2");
+    ck_assert_uint_eq(logged("client=10.1.0.6 helo=\"\" refused why=\"silent"),
+                      1);
+    ck_assert(can_have_tls(_i, early[3]));
+    ck_assert(can_have_tls(_i, early[4])); /* and nobody else has to */
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX - 1);
+}
+END_TEST
+
+/* Neither a mail in clear nor time alone is a wish. */
+START_TEST(without_a_wish_for_tls_nobody_gives_way)
+{
+    struct device *all[CLIENT_TLS_MAX];
+    struct device *d = call_plain("10.0.0.9");
+    ask(d, "EHLO me\r\n", "250-");
+    fill_slots(all);
+    for (int i = 0; i < 3; i++) {
+        pass(EVICT_MS, d);
+        send_a_mail(d);
+        expect_hi("ESMTP", "me");
+    }
+    struct device *stranger = call_door("192.0.2.9", true); /* gets none */
+    settle(stranger);
+    expect_end(stranger);
+    leave(stranger);
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX);
+}
+END_TEST
+
+/* However slow it is: CLIENT_RATE_BYTES are for that. */
+START_TEST(a_message_under_tls_never_gives_way)
+{
+    struct device *all[CLIENT_TLS_MAX];
+    fill_slots(all);
+    for (unsigned i = 0; i < CLIENT_TLS_MAX; i++) {
+        ask(all[i], "EHLO inside\r\n", "250-");
+        start_data(all[i]);
+        say_all(all[i], "Subject: x\r\n");
+    }
+    for (int i = 0; i < 3; i++) {
+        pass(EVICT_MS, NULL);
+        for (int way = 0; way < 3; way++)
+            ck_assert(!can_have_tls(way, NULL));
+    }
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX);
+    say_all(all[9], "\r\nhi\r\n.\r\n");
+    expect(all[9], "250 2.0.0 Queued");
+    expect_hi("ESMTPS", "inside");
+    ck_assert(
+        !can_have_tls(0, NULL)); /* he is not lazy, though all are older */
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX);
+    pass(EVICT_MS, NULL);
+    ck_assert(!can_have_tls(0, NULL));
+    ck_assert_uint_eq(still_there(all), CLIENT_TLS_MAX - 1);
+    expect(all[9], "421 4.4.2");
+    ck_assert(can_have_tls(0, NULL));
 }
 END_TEST
 
@@ -1269,6 +1470,29 @@ START_TEST(a_new_certificate_while_sessions_go_on)
 }
 END_TEST
 
+/* A reload that fails half way has prepared a certificate, and shows none. */
+START_TEST(a_certificate_is_shown_once_it_is_committed)
+{
+    char why[TLS_WHY_BYTES] = "";
+    for (int is_committed = 0; is_committed < 2; is_committed++) {
+        ck_assert_msg(tls_serve(strange_certificate, strange_certificate, why),
+                      "%s", why);
+        if (is_committed)
+            tls_commit();
+        struct device *d = call_door("10.0.0.10", true);
+        wrap(d, &distrusting); /* who knows the strange one alone */
+        ck_assert_int_eq(
+            mbedtls_ssl_set_hostname(&((struct secure *)d->inside)->ssl,
+                                     "another.test"),
+            0);
+        ck_assert_int_eq(shake(d) == 0, is_committed);
+        leave(d);
+    }
+    ck_assert_msg(tls_serve(certificate, certificate, why), "%s", why);
+    tls_commit();
+}
+END_TEST
+
 /* Must come first in the process, before there is any certificate. Where all
  * tests share one, and another suite made one before, nothing is to be seen. */
 START_TEST(without_a_certificate)
@@ -1331,11 +1555,18 @@ static TCase *faults_case(void)
     tcase_add_test(c, a_device_that_does_not_trust_us);
     tcase_add_loop_test(c, alerts_in_words, 0, COUNT(alert_rows));
     tcase_add_test(c, a_device_that_hangs_up_in_mid_handshake);
+    tcase_add_loop_test(c, an_alert_and_a_close_in_mid_flight, 0,
+                        COUNT(late_rows));
+    tcase_add_test(c, who_hangs_up_right_behind_the_handshake);
+    tcase_add_test(c, a_hello_of_ssl_2_on_the_plain_port);
     tcase_add_loop_test(c, a13_handshakes_that_stall, 0, COUNT(stall_rows));
     tcase_add_test(c, a_drip_does_not_move_the_deadline);
     tcase_add_test(c, idle_under_tls);
     tcase_add_test(c, strangers_get_no_tls);
     tcase_add_test(c, all_slots_taken);
+    tcase_add_loop_test(c, who_asks_for_tls_in_vain_finds_a_slot_later, 0, 3);
+    tcase_add_test(c, without_a_wish_for_tls_nobody_gives_way);
+    tcase_add_test(c, a_message_under_tls_never_gives_way);
     tcase_add_test(c, the_smarthost_has_slots_of_its_own);
     tcase_add_test(c, the_last_slot_is_taken_between_220_and_the_handshake);
     tcase_add_test(c, many_handshakes_hold_up_nobody);
@@ -1344,6 +1575,7 @@ static TCase *faults_case(void)
     tcase_add_test(c, a_record_that_was_tampered_with);
     tcase_add_test(c, drain_during_handshakes);
     tcase_add_test(c, a_new_certificate_while_sessions_go_on);
+    tcase_add_test(c, a_certificate_is_shown_once_it_is_committed);
     return c;
 }
 

@@ -599,6 +599,107 @@ START_TEST(a_good_login_does_not_clear_the_record)
 }
 END_TEST
 
+/* Who stands at the prompt when others fail does not get past them. */
+START_TEST(parked_at_the_prompt_when_the_limit_is_reached)
+{
+    struct device *parked[3];
+    for (size_t i = 0; i < COUNT(parked); i++) {
+        parked[i] = call_and_greet("10.0.0.9");
+        ask(parked[i], i < 2 ? "AUTH LOGIN c2xvdw==\r\n" : "AUTH PLAIN\r\n",
+            "334 ");
+    }
+    for (int i = 0; i < ADDRESS_LOGINS_MAX; i++)
+        fail_once("10.0.0.9");
+    forget_log();
+    /* 20000 rounds would take their turns */
+    ck_assert_uint_le(turns_of(parked[0], "c2VjcmV0\r\n", WAIT), 2);
+    ck_assert_uint_le(turns_of(parked[1], "d3Jvbmc=\r\n", WAIT), 2);
+    ck_assert_uint_le(turns_of(parked[2], SLOW_SECRET "\r\n", WAIT), 2);
+    ck_assert_uint_eq(log_lines, 0);
+    for (size_t i = 0; i < COUNT(parked); i++)
+        ask(parked[i], "NOOP\r\n", "250 2.0.0");
+    pass(ADDRESS_LOGINS_SECONDS * 1000, parked[0]);
+    ask(parked[0], "AUTH PLAIN " SLOW_SECRET "\r\n", GOOD);
+}
+END_TEST
+
+/* An exchange that went wrong is told once, with its reply, to the log and to
+ * whoever asks later. */
+static char too_long[COMMAND_MAX_BYTES + 100];
+
+static const struct refused_row {
+    const char *lines[2];
+    const char *why;
+} refused_rows[] = {
+    {{"AUTH PLAIN !\r\n"},
+     "message refused: 501 5.5.2 That is no login in base64"},
+    {{"AUTH LOGIN\r\n", "c2Nhbm5lcg\r\n"},
+     "message refused: 501 5.5.2 That is no login in base64"},
+    {{"AUTH PLAIN\r\n", "*\r\n"}, "message refused: 501 5.7.0 Login cancelled"},
+    {{"AUTH LOGIN\r\n", "*\r\n"}, "message refused: 501 5.7.0 Login cancelled"},
+    {{"AUTH CRAM-MD5\r\n"},
+     "message refused: 504 5.5.4 Only PLAIN and LOGIN are known here"},
+    {{"AUTH\r\n"},
+     "message refused: 504 5.5.4 Only PLAIN and LOGIN are known here"},
+    {{"AUTH PLAIN\r\n", too_long},
+     "message refused: 500 5.5.6 Login line too long"},
+};
+
+START_TEST(a_refused_exchange_is_one_line_and_remembered)
+{
+    const struct refused_row *w = &refused_rows[_i];
+    char line[256];
+    memset(too_long, 'A', sizeof too_long);
+    strcpy(too_long + sizeof too_long - 3, "\r\n");
+    struct device *d = call_and_greet("10.0.0.9");
+    forget_log();
+    ask(d, w->lines[0], w->lines[1] ? "334 " : "50");
+    if (w->lines[1] != NULL)
+        ask(d, w->lines[1], "50");
+    snprintf(line, sizeof line,
+             "client=10.0.0.9 helo=\"me\" refused why=\"%s\"\n", w->why);
+    ck_assert_msg(logged(line) == 1, "%s%s", line, log_text);
+    ck_assert_uint_eq(log_lines, 1);
+    const struct client *c = clients_walk(NULL);
+    ck_assert_ptr_nonnull(c);
+    ck_assert_str_eq(c->why, w->why);
+    ck_assert_uint_eq(c->logins.failed, 0); /* no password was wrong */
+    ask(d, "AUTH PLAIN " SCANNER_SECRET "\r\n", GOOD);
+}
+END_TEST
+
+/* The line of a mail must stay readable whatever a device calls itself. */
+static const struct name_row {
+    const char *login, *shown;
+} name_rows[] = {
+    {"AG1lAHg=", " auth=me "},                             /* me */
+    {"AG15IG9sZCBzY2FubmVyAHg=", " auth=my_old_scanner "}, /* blanks */
+    {"AG0gaWQ9MSBhdXRoPXkAeA==", " auth=m_id=1_auth=y "},  /* m id=1 auth=y */
+    {"ACAAeA==", " auth=_ "},                              /* a blank */
+    {"AAB4", " auth=\"\" "},                               /* empty */
+    {"AGEiYgB4", " auth=a\\\"b "},                         /* a quote */
+    {"AGL8cm8AeA==", " auth=b\\xFCro "},                   /* 8 bits */
+};
+
+START_TEST(names_in_the_log)
+{
+    char line[128];
+    furnish("accept_any_auth = yes\n");
+    for (size_t i = 0; i < COUNT(name_rows); i++) {
+        struct device *d = call_and_greet("10.0.0.9");
+        snprintf(line, sizeof line, "AUTH PLAIN %s\r\n", name_rows[i].login);
+        ask(d, line, GOOD);
+        forget_log();
+        send_a_mail(d);
+        ck_assert(take_mail());
+        ck_assert_msg(logged(name_rows[i].shown) == 1, "row %zu: %s", i,
+                      log_text);
+        ck_assert_uint_eq(logged(" auth="), 1);
+        leave(d);
+    }
+}
+END_TEST
+
 /* Ten minutes of one who guesses once a second, and of one who mails. */
 START_TEST(a_guesser_is_slow_and_quiet_and_alone)
 {
@@ -803,6 +904,10 @@ Suite *suite_login(void)
     tcase_add_test(c, strangers_are_not_even_asked);
     tcase_add_test(c, five_failures_in_a_minute_are_enough);
     tcase_add_test(c, a_good_login_does_not_clear_the_record);
+    tcase_add_test(c, parked_at_the_prompt_when_the_limit_is_reached);
+    tcase_add_loop_test(c, a_refused_exchange_is_one_line_and_remembered, 0,
+                        COUNT(refused_rows));
+    tcase_add_test(c, names_in_the_log);
     tcase_add_test(c, a_guesser_is_slow_and_quiet_and_alone);
     tcase_add_loop_test(c, nothing_of_a_password_stays, 0, COUNT(secret_rows));
     tcase_add_test(c, nothing_of_a_password_stays_of_a_session_that_died);

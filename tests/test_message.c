@@ -245,6 +245,11 @@ static const struct row {
     {"", GOOD "From: c@d.example\r\n folded\r\nTo: x\r\n\r\n", "",
      GOOD "To: x\r\n\r\n", RF},
     {"", GOOD "FROM:\r\n\r\n", "", GOOD "\r\n", RF},
+    /* an empty one is none: the real one behind it counts */
+    {"", "From:\r\n" GOOD "\r\n", "", GOOD "\r\n", RF},
+    {"", "From: \t\r\n \r\n" GOOD "\r\n", "", GOOD "\r\n", RF},
+    {"", "From: <>\r\n" GOOD "\r\n", "", GOOD "\r\n", RF},
+    {"", "From: \"\" <>\r\nFrom:\r\n" GOOD "\r\n", "", GOOD "\r\n", RF},
     {"", "From: x y\r\n" GOOD "\r\n", "From: x y <" SENDER_OF_ENVELOPE ">\r\n",
      REST "\r\n", RF},
 
@@ -322,6 +327,11 @@ static const struct row {
     {"", GOOD "Sender: root\r\n folded\r\n\r\n", "", GOOD "\r\n", RF},
     {"", GOOD "Sender: a@b.example, c@d.example\r\n\r\n", "", GOOD "\r\n", RF},
     {"", GOOD "Sender:\r\n\r\n", "", GOOD "\r\n", RF},
+    {"", GOOD "Sender: c@d.example\r\nSender: e@d.example\r\n\r\n", "",
+     GOOD "Sender: c@d.example\r\n\r\n", RF},
+    /* a second one is not read, however good it is */
+    {"", GOOD "Sender: root\r\nSender: c@d.example\r\n x\r\n\r\n", "",
+     GOOD "\r\n", RF},
     {DOMAINS, REST "From: a@example.com\r\nSender: c@d.example\r\n\r\n", "",
      REST "From: a@example.com\r\n\r\n", RF},
 
@@ -334,6 +344,17 @@ static const struct row {
      D F M BLANK, "Disk failed\r\n", RALL},
     {"", "From root@nas Sat Nov 21 12:00:00 2026\r\n\r\nt\r\n", D F M,
      "\r\nt\r\n", RD | RF | RM | RH},
+    {"", "From - Sat Nov 21 12:00:00 2026\r\n" GOOD "\r\nt\r\n", "",
+     GOOD "\r\nt\r\n", RH},
+    {"", "From UPS1 at 12:03:44: power lost\r\n", D F M BLANK,
+     "From UPS1 at 12:03:44: power lost\r\n", RALL},
+    {"", "From UPS1 at 12:03:44: power lost\r\nSubject: x\r\n", D F M BLANK,
+     "From UPS1 at 12:03:44: power lost\r\nSubject: x\r\n", RALL},
+    {"", "From UPS1 on Tuesday: power lost\r\n", D F M BLANK,
+     "From UPS1 on Tuesday: power lost\r\n", RALL},
+    {"", "From UPS1 Saturday: power lost\r\n", D F M BLANK,
+     "From UPS1 Saturday: power lost\r\n", RALL},
+    {"", "From UPS1 Sat\r\n", D F M BLANK, "From UPS1 Sat\r\n", RALL},
     {"", "From now on the disk is full\r\n", D F M BLANK,
      "From now on the disk is full\r\n", RALL},
     {"", "From 10:00 to 11:00 the disk was full\r\n", D F M BLANK,
@@ -377,6 +398,13 @@ static const struct row {
      RALL},
     {"", GOOD "To: x\r\n y\r\nhttp://nas/\r\n", "",
      GOOD "To: x\r\n y\r\n\r\nhttp://nas/\r\n", RH},
+    {"",
+     GOOD "Gr\xf6\xdf"
+          "e: 5\r\nBcc: x\r\nTo: x\r\n\r\nt\r\n",
+     "",
+     GOOD "Gr\xf6\xdf"
+          "e: 5\r\nTo: x\r\n\r\nt\r\n",
+     RBCC},
     {"", REST "From: x\r\n y\r\n: z\r\n",
      "From: x y <" SENDER_OF_ENVELOPE ">\r\n", REST "\r\n: z\r\n", RF | RH},
     {"", GOOD "Bcc: x\r\nDisk failed\r\n", "", GOOD "\r\nDisk failed\r\n",
@@ -413,6 +441,20 @@ static const struct row {
      "B\xfcro\r\n", RALL | RMIME},
     {"", "\xef\xbb\xbfSubject: x\r\n", D F M MIME TEXT "utf-8\r\n" EIGHT BLANK,
      "\xef\xbb\xbfSubject: x\r\n", RALL | RMIME},
+    {"",
+     "Gr\xf6\xdf"
+     "e: 5\r\nDate: x\r\n",
+     D F M MIME TEXT "windows-1252\r\n" EIGHT BLANK,
+     "Gr\xf6\xdf"
+     "e: 5\r\nDate: x\r\n",
+     RALL | RMIME},
+    {"",
+     "Disk: 1\r\nGr\xf6\xdf"
+     "e: 5\r\nDate: x\r\n",
+     D F M MIME TEXT "windows-1252\r\n" EIGHT BLANK,
+     "Disk: 1\r\nGr\xf6\xdf"
+     "e: 5\r\nDate: x\r\n",
+     RALL | RMIME},
     {"", "Disk: kaputt in B\xfcro 2\r\n",
      D F M MIME TEXT "windows-1252\r\n" EIGHT BLANK,
      "Disk: kaputt in B\xfcro 2\r\n", RALL | RMIME},
@@ -815,6 +857,29 @@ START_TEST(long_held_fields)
 }
 END_TEST
 
+/* A field in short lines, up to a byte more than we hold. */
+START_TEST(a_message_id_over_two_kib_counts_as_missing)
+{
+    static struct edited e;
+    static char text[FROM_VALUE_BYTES + 200];
+    for (size_t bytes = FROM_VALUE_BYTES - 2; bytes <= FROM_VALUE_BYTES + 2;
+         bytes++) {
+        strcpy(text, "Message-ID:\r\n <");
+        for (size_t at = strlen(text); at < bytes - 3; at++)
+            text[at] = "\r\n xxxxxxxxxxxxxxxxxxxxxxxxxxxxx"[at % 32];
+        strcpy(text + bytes - 3, ">\r\n");
+        memcpy(text + bytes - 40, "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", 37);
+        strcpy(text + bytes, GOOD_D GOOD_F "\r\nt\r\n");
+        edit_all_ways(&e, "", text, strlen(text));
+        size_t kept = bytes <= FROM_VALUE_BYTES ? 0 : bytes;
+        ck_assert_uint_eq(e.count, strlen(text + kept));
+        ck_assert_mem_eq(e.body, text + kept, e.count);
+        ck_assert_uint_eq(e.m.repairs, kept ? REPAIRED_MESSAGE_ID : 0);
+        ck_assert_str_eq(repairs_of(&e.m), kept ? M : "");
+    }
+}
+END_TEST
+
 /* ---- UTF-8 --------------------------------------------------------------- */
 
 static const struct {
@@ -1053,6 +1118,7 @@ Suite *suite_message(void)
     tcase_add_test(c, long_lines_of_other_kinds);
     tcase_add_test(c, long_lines_of_8_bits);
     tcase_add_test(c, long_held_fields);
+    tcase_add_test(c, a_message_id_over_two_kib_counts_as_missing);
     tcase_add_test(c, charset_of_text);
     tcase_add_test(c, noted_bodies);
     suite_add_tcase(s, c);

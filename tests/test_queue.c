@@ -354,6 +354,40 @@ START_TEST(reservation_holds)
 }
 END_TEST
 
+/* Mended line ends and folds make a body longer than its device counted: so
+ * much of it is promised, too, up to the last block. */
+START_TEST(a_body_that_grows_by_its_repairs_fits)
+{
+    static const struct {
+        uint64_t declared, written;
+        bool fits;
+    } table[] = {
+        {BLOCK - 1, BLOCK - 1, true},
+        {BLOCK - 1, BLOCK, true},
+        {BLOCK - 1, BLOCK + 63, true},
+        {20 * BLOCK - 1, 20 * BLOCK + 1, true},
+        {20 * BLOCK - 1, 20 * BLOCK + 63, true},
+        {20 * BLOCK - 64, 20 * BLOCK, true},
+        {20 * BLOCK - 63, 20 * BLOCK + 1, true},
+        {20 * BLOCK, 20 * BLOCK + 64, true},
+        {20 * BLOCK - 65, 20 * BLOCK + 1, false}, /* more than 64 */
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        queue_init();
+        queue_id id = queue_new("from@x", table[i].declared);
+        take_all_the_rest();
+        ck_assert(queue_add_recipient(id, "to@x"));
+        uint64_t written = write_body(id, table[i].written);
+        ck_assert_msg((written == table[i].written) == table[i].fits,
+                      "row %zu: %llu bytes", i, (unsigned long long)written);
+        write_head(id, "H: 1\r\n");
+        expect_sound();
+        queue_drop(id);
+        expect_sound();
+    }
+}
+END_TEST
+
 /* Recipients that need blocks of their own must not eat what was promised to
  * the body: they are refused instead, and the body fits. */
 START_TEST(recipients_do_not_eat_the_reservation)
@@ -842,6 +876,7 @@ Suite *suite_queue(void)
     tcase_add_test(c, small_fit_while_big_are_refused);
     tcase_add_test(c, absurd_sizes);
     tcase_add_test(c, reservation_holds);
+    tcase_add_test(c, a_body_that_grows_by_its_repairs_fits);
     tcase_add_test(c, recipients_do_not_eat_the_reservation);
     tcase_add_test(c, recipients_that_do_not_fit);
     tcase_add_test(c, commit_and_drop_release_the_reservation);

@@ -1021,6 +1021,29 @@ START_TEST(allow_from_is_the_border)
 }
 END_TEST
 
+/* Who was one of ours when it called is asked for anew at each MAIL. */
+START_TEST(allow_from_shrinks_during_a_session)
+{
+    struct device *d = call_and_greet("10.0.0.9");
+    struct device *other = call_and_greet("10.0.0.10");
+    send_a_mail(d);
+    ck_assert(take_mail());
+    furnish("allow_from = 10.0.0.10\n");
+    forget_log();
+    ask(d, "MAIL FROM:<a@example.com>\r\n", "250 2.1.0");
+    ask(d, "RCPT TO:<b@example.net>\r\n", "550 5.7.1 ");
+    ask(d, "DATA\r\n", "554 5.5.1");
+    ck_assert_uint_eq(logged("why=\"its address is not in allow_from\""), 1);
+    expect_nothing_held();
+    send_a_mail(other);
+    ck_assert(take_mail());
+    furnish("");
+    ask(d, "RSET\r\n", "250 2.0.0");
+    send_a_mail(d);
+    ck_assert(take_mail());
+}
+END_TEST
+
 START_TEST(a_stranger_is_one_log_line_and_then_cut)
 {
     struct device *d = call_and_greet("192.0.2.9");
@@ -1049,6 +1072,136 @@ START_TEST(a11_what_to_change_is_logged)
     say_all(d, "GET / HTTP/1.1\r\n");
     ck_assert_uint_eq(logged("another protocol"), 1);
     ck_assert_uint_eq(log_lines, 1);
+}
+END_TEST
+
+/* The last failure of a device, as a person who asks later is told. */
+static const struct client *remembered(const char *address)
+{
+    struct ip_address a;
+    ck_assert(ip_parse(address, &a));
+    for (const struct client *c = NULL; (c = clients_walk(c)) != NULL;)
+        if (ip_equal(&c->address, &a))
+            return c;
+    ck_abort_msg("nothing is known of %s", address);
+    return NULL;
+}
+
+static void expect_last_failure(const char *why, const char *advice)
+{
+    const struct client *c = remembered("10.0.0.9");
+    ck_assert_str_eq(c->why, why);
+    ck_assert_str_eq(c->advice, advice);
+    ck_assert_int_gt(c->last_failure_s, 0);
+}
+
+#define NO_SENDER "message refused: 501 5.1.7 Bad sender address"
+#define HALF_SENDER                                                            \
+    "message refused: 553 5.1.7 Sender address has no domain: set one on the " \
+    "device"
+#define HALF_RECIPIENT                                                         \
+    "message refused: 550 5.1.3 Recipient address has no domain: set one on "  \
+    "the device"
+
+static const struct envelope_row {
+    const char *line;
+    const char *why, *advice;
+} envelope_rows[] = {
+    {"MAIL FROM:<root>\r\n", HALF_SENDER " (FROM:<root>)",
+     "set default_domain, or sender"},
+    {"MAIL FROM:<My Scanner@b.example>\r\n",
+     NO_SENDER " (FROM:<My Scanner@b.example>)", ""},
+    {"MAIL FROM:<a\"\\\xfc@b c>\r\n", NO_SENDER " (FROM:<a\\\"\\\\\\xFC@b c>)",
+     ""},
+    {"MAIL FROM:<a@b.example> SIZE=much\r\n",
+     "message refused: 501 5.5.4 Bad parameter (FROM:<a@b.example> SIZE=much)",
+     ""},
+    {"MAIL FROM:<a@b.example> SIZE=99999999999\r\n",
+     "message too large: 99999999999 bytes, the limit is 26214400",
+     "send less at a time, or raise message_max_bytes"},
+    {"RCPT TO:<root>\r\n", HALF_RECIPIENT " (TO:<root>)",
+     "set default_domain, or a rewrite_to for it"},
+    {"RCPT TO:<postmaster>\r\n",
+     "message refused: 550 5.1.1 No postmaster is set here (setting: "
+     "postmaster) (TO:<postmaster>)",
+     "set postmaster"},
+    {"RCPT TO:<\xfc>\r\n",
+     "message refused: 501 5.1.3 Bad recipient address (TO:<\\xFC>)", ""},
+};
+
+START_TEST(a_refused_envelope_is_one_line_and_remembered)
+{
+    const struct envelope_row *w = &envelope_rows[_i];
+    char line[512];
+    struct device *d = call_and_greet("10.0.0.9");
+    if (*w->line == 'R')
+        ask(d, "MAIL FROM:<a@example.com>\r\n", "250 2.1.0");
+    forget_log();
+    ask(d, w->line, "5");
+    snprintf(line, sizeof line,
+             "client=10.0.0.9 helo=\"me\" refused why=\"%s\"%s%s%s\n",
+             w->why, *w->advice ? " advice=\"" : "", w->advice,
+             *w->advice ? "\"" : "");
+    ck_assert_msg(logged(line) == 1, "%s%s", line, log_text);
+    ck_assert_uint_eq(log_lines, 1);
+    expect_last_failure(w->why, w->advice);
+}
+END_TEST
+
+/* A long argument is cut, not the line that tells of it. */
+START_TEST(a_refused_envelope_of_any_length_is_a_line)
+{
+    char line[1200];
+    struct device *d = call_and_greet("10.0.0.9");
+    for (size_t n = 1; n < 1000; n += 111) {
+        snprintf(line, sizeof line, "MAIL FROM:<%0*d a@b.example>\r\n", (int)n,
+                 0);
+        forget_log();
+        ask(d, line, "501 5.1.7");
+        ck_assert_uint_eq(log_lines, 1);
+        ck_assert_uint_eq(logged(NO_SENDER " (FROM:<0"), 1);
+        ck_assert_uint_eq(logged(n > 100 ? "0...)\"\n" : " a@b.example>)\"\n"),
+                          1);
+    }
+}
+END_TEST
+
+/* Who does not read our replies sends its header where commands are due; the
+ * reason was the recipient. */
+START_TEST(a_header_behind_a_refused_recipient_hides_no_reason)
+{
+    struct device *d = call_and_greet("10.0.0.9");
+    ask(d, "MAIL FROM:<a@example.com>\r\n", "250 2.1.0");
+    ask(d, "RCPT TO:<root>\r\n", "550 5.1.3");
+    ask(d, "DATA\r\n", "554 5.5.1");
+    forget_log();
+    say_all(d, "Subject: x\r\nTo: root\r\n\r\nhi\r\n.\r\n");
+    expect(d, "421 4.7.0 This is a mail server");
+    expect_end(d);
+    ck_assert_uint_eq(logged("another protocol"), 0);
+    expect_last_failure(HALF_RECIPIENT " (TO:<root>)",
+                        "set default_domain, or a rewrite_to for it");
+}
+END_TEST
+
+START_TEST(a_foreign_word_before_helo_is_told)
+{
+    static const char *const said[] = {"Subject: x\r\n", "GET / HTTP/1.1\r\n",
+                                       "SSH-2.0-x\r\n", "\xff\xfe\r\n"};
+    for (size_t i = 0; i < COUNT(said); i++) {
+        clients_init();
+        struct device *d = call("10.0.0.9");
+        settle(d);
+        expect(d, "220 ");
+        forget_log();
+        ask(d, said[i], "421 4.7.0");
+        expect_end(d);
+        ck_assert_uint_eq(log_lines, 1);
+        expect_last_failure("it speaks another protocol than SMTP",
+                            "this port takes mail only");
+        hang_up_device(d);
+        settle(NULL);
+    }
 }
 END_TEST
 
@@ -1199,8 +1352,14 @@ Suite *suite_smtp_in(void)
     tcase_add_test(c, a17_a_loop_ends_at_a_hundred_hops);
     tcase_add_test(c, strangers_get_no_recipient_through);
     tcase_add_test(c, allow_from_is_the_border);
+    tcase_add_test(c, allow_from_shrinks_during_a_session);
     tcase_add_test(c, a_stranger_is_one_log_line_and_then_cut);
     tcase_add_test(c, a11_what_to_change_is_logged);
+    tcase_add_loop_test(c, a_refused_envelope_is_one_line_and_remembered, 0,
+                        COUNT(envelope_rows));
+    tcase_add_test(c, a_refused_envelope_of_any_length_is_a_line);
+    tcase_add_test(c, a_header_behind_a_refused_recipient_hides_no_reason);
+    tcase_add_test(c, a_foreign_word_before_helo_is_told);
     tcase_add_test(c, an_accepted_mail_is_one_log_line);
     tcase_add_loop_test(c, secrets_stay_out_of_the_log, 0, COUNT(secrets));
     tcase_add_test(c, repaired_line_ends_are_logged);

@@ -157,6 +157,128 @@ START_TEST(certificates_that_cannot_be_served)
 }
 END_TEST
 
+/* A session of either side, which says nothing; NULL: that side has nothing to
+ * show or to trust. */
+static struct tls *open_device(void)
+{
+    return tls_open(-1, NULL);
+}
+
+static struct tls *open_smarthost(void)
+{
+    return tls_open(-1, "relay.test");
+}
+
+static char pem[CRYPTO_CERTIFICATE_BYTES]; /* key and certificate */
+static char ca_file[] = "/tmp/test_tls.XXXXXX";
+
+static bool prepare_device(char why[TLS_WHY_BYTES])
+{
+    return tls_serve(pem, pem, why);
+}
+
+static bool prepare_smarthost(char why[TLS_WHY_BYTES])
+{
+    return tls_init(ca_file, why);
+}
+
+static const struct side {
+    bool (*prepare)(char why[TLS_WHY_BYTES]);
+    struct tls *(*open)(void);
+} sides[] = {{prepare_device, open_device},
+             {prepare_smarthost, open_smarthost}};
+
+static void make_files(void)
+{
+    strcpy(ca_file, "/tmp/test_tls.XXXXXX");
+    int fd = mkstemp(ca_file);
+    ck_assert_int_ge(fd, 0);
+    ck_assert(crypto_init());
+    make(pem);
+    const char *chain = strstr(pem, "-----BEGIN CERT");
+    ck_assert_int_eq(write(fd, chain, strlen(chain)), (ssize_t)strlen(chain));
+    close(fd);
+}
+
+static void remove_files(void)
+{
+    unlink(ca_file);
+}
+
+static bool is_open(const struct side *s)
+{
+    struct tls *t = s->open();
+    tls_close(t);
+    return t != NULL;
+}
+
+/* In a process of its own nothing is there at first; where all tests share
+ * one, others may have been here, and then it must stay. */
+START_TEST(nothing_changes_before_it_is_committed)
+{
+    const struct side *one = &sides[_i], *other = &sides[!_i];
+    char why[TLS_WHY_BYTES] = "";
+    bool was_one = is_open(one), was_other = is_open(other);
+    bool could_serve = tls_can_serve();
+    ck_assert_msg(one->prepare(why), "%s", why);
+    ck_assert_int_eq(is_open(one), was_one);
+    ck_assert_int_eq(tls_can_serve(), could_serve);
+    tls_commit();
+    ck_assert(is_open(one));
+    ck_assert_int_eq(is_open(other), was_other); /* of it, nothing was said */
+    tls_commit(); /* and with nothing prepared, nothing comes */
+    ck_assert(is_open(one));
+    ck_assert_int_eq(is_open(other), was_other);
+}
+END_TEST
+
+/* A failure behind a success takes back what was prepared. */
+START_TEST(what_fails_is_not_committed)
+{
+    char why[TLS_WHY_BYTES] = "";
+    bool was_device = is_open(&sides[0]), was_smarthost = is_open(&sides[1]);
+    ck_assert_msg(prepare_device(why) && prepare_smarthost(why), "%s", why);
+    ck_assert(!tls_serve("nonsense", pem, why));
+    ck_assert(!tls_init("/nonexistent/ca.pem", why));
+    tls_commit();
+    ck_assert_int_eq(is_open(&sides[0]), was_device);
+    ck_assert_int_eq(is_open(&sides[1]), was_smarthost);
+}
+END_TEST
+
+/* Sessions of two generations live on while a third is in force; a fourth must
+ * wait, and the other side has three of its own. */
+START_TEST(three_generations)
+{
+    const struct side *one = &sides[_i], *other = &sides[!_i];
+    struct tls *live[3];
+    char why[TLS_WHY_BYTES] = "";
+    for (size_t i = 0; i < COUNT(live); i++) {
+        ck_assert_msg(one->prepare(why), "%zu: %s", i, why);
+        ck_assert_msg(one->prepare(why), "%zu: %s", i, why); /* as often */
+        tls_commit();
+        live[i] = one->open();
+        ck_assert_ptr_nonnull(live[i]);
+    }
+    for (size_t i = 0; i < COUNT(live); i++) {
+        *why = '\0';
+        ck_assert(!one->prepare(why));
+        ck_assert_msg(strstr(why, "busy") != NULL, "%s", why);
+        tls_commit(); /* the newest stays */
+        ck_assert_msg(other->prepare(why), "%s", why);
+        tls_commit();
+        ck_assert(is_open(one) && is_open(other));
+        tls_close(live[i]); /* the oldest; of the last, the one in force */
+        ck_assert_msg(one->prepare(why), "%s", why);
+        tls_commit();
+        live[i] = one->open();
+        ck_assert_ptr_nonnull(live[i]);
+    }
+    for (size_t i = 0; i < COUNT(live); i++)
+        tls_close(live[i]);
+}
+END_TEST
+
 START_TEST(library_is_named)
 {
     ck_assert(strstr(tls_library(), "TLS") != NULL);
@@ -173,6 +295,12 @@ Suite *suite_tls(void)
     tcase_add_test(c, c2_ca_files_that_are_none);
     tcase_add_test(c, certificates_that_cannot_be_served);
     tcase_add_test(c, library_is_named);
+    suite_add_tcase(s, c);
+    c = tcase_create("commit");
+    tcase_add_checked_fixture(c, make_files, remove_files);
+    tcase_add_loop_test(c, nothing_changes_before_it_is_committed, 0, 2);
+    tcase_add_test(c, what_fails_is_not_committed);
+    tcase_add_loop_test(c, three_generations, 0, 2);
     suite_add_tcase(s, c);
     return s;
 }
