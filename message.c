@@ -290,7 +290,7 @@ static bool is_mailbox_line(const struct message *m)
     at += 5 + strcspn(at + 5, " ");
     at += strspn(at, " ");
     snprintf(day, sizeof day, "%.4s", at);
-    return strlen(day) == 4 && strstr(days, day) != NULL;
+    return day[3] == ' ' && strstr(days, day) != NULL; /* not "on T" */
 }
 
 /* The text begins. Where fields came before it, the blank line that should

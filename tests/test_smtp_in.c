@@ -1139,9 +1139,8 @@ START_TEST(a_refused_envelope_is_one_line_and_remembered)
     forget_log();
     ask(d, w->line, "5");
     snprintf(line, sizeof line,
-             "client=10.0.0.9 helo=\"me\" refused why=\"%s\"%s%s%s\n",
-             w->why, *w->advice ? " advice=\"" : "", w->advice,
-             *w->advice ? "\"" : "");
+             "client=10.0.0.9 helo=\"me\" refused why=\"%s\"%s%s%s\n", w->why,
+             *w->advice ? " advice=\"" : "", w->advice, *w->advice ? "\"" : "");
     ck_assert_msg(logged(line) == 1, "%s%s", line, log_text);
     ck_assert_uint_eq(log_lines, 1);
     expect_last_failure(w->why, w->advice);
