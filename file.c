@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,24 @@ ssize_t file_read(const char *name, void *data, size_t room, bool *is_open)
     close(fd);
     errno = fault;
     return fault != 0 ? -1 : (ssize_t)used;
+}
+
+enum file_line file_next_line(const char **text, const char *end, char *line,
+                              size_t room)
+{
+    if (*text >= end)
+        return FILE_LINE_NONE;
+    const char *start = *text;
+    const char *lf = memchr(start, '\n', (size_t)(end - start));
+    size_t n = (size_t)((lf != NULL ? lf : end) - start);
+    *text = start + n + (lf != NULL);
+    if (n >= room)
+        return FILE_LINE_TOO_LONG;
+    if (memchr(start, '\0', n) != NULL)
+        return FILE_LINE_HAS_NUL;
+    memcpy(line, start, n);
+    line[n] = '\0';
+    return FILE_LINE_GOOD;
 }
 
 static bool write_all(int fd, const char *data, size_t count)

@@ -208,25 +208,21 @@ static bool load_line(struct load *l, char *line)
 static bool load_lines(struct load *l, const char *text, size_t length)
 {
     const char *end = text + length;
-    while (text < end) {
-        char line[USERS_LINE_BYTES];
-        const char *lf = memchr(text, '\n', (size_t)(end - text));
-        size_t n = (size_t)((lf ? lf : end) - text);
+    char line[USERS_LINE_BYTES];
+    bool is_good = true;
+    enum file_line found;
+    while (is_good && (found = file_next_line(&text, end, line, sizeof line)) !=
+                          FILE_LINE_NONE) {
         l->line++;
-        if (n >= sizeof line)
+        if (found == FILE_LINE_TOO_LONG)
             return fail(l, "is too long: %d bytes at most",
                         USERS_LINE_BYTES - 1);
-        if (memchr(text, '\0', n) != NULL)
+        if (found == FILE_LINE_HAS_NUL)
             return fail(l, "holds a NUL byte; this is no text file");
-        memcpy(line, text, n);
-        line[n] = '\0';
-        bool is_good = load_line(l, line);
+        is_good = load_line(l, line);
         bytes_wipe(line, sizeof line);
-        if (!is_good)
-            return false;
-        text += n + (lf != NULL);
     }
-    return true;
+    return is_good;
 }
 
 bool users_load_text(const char *text, size_t length, char why[USERS_WHY_BYTES])
