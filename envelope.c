@@ -43,7 +43,9 @@ const char *envelope_advice(const char *reply)
 
 static bool is_from(const char *arg)
 {
-    return strlen(arg) > 5 && bytes_equal_nocase(arg, 5, "FROM:");
+    size_t length = strcspn(arg, " \t:");
+    return bytes_equal_nocase(arg, length, "FROM") &&
+           arg[length + strspn(arg + length, " \t")] == ':';
 }
 
 const char *envelope_take_mail(const char *arg, const struct rewrite_who *who,

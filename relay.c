@@ -188,6 +188,7 @@ static const char *load_files(const struct settings *s,
                               char why[SETTINGS_WHY_BYTES])
 {
     char text[TLS_WHY_BYTES];
+    tls_forget(); /* of a reload that failed */
     if (s->smarthost_tls != TLS_NONE && !tls_init(s->smarthost_ca_file, text)) {
         snprintf(why, SETTINGS_WHY_BYTES, "%s", text);
         return "smarthost_ca_file";

@@ -58,7 +58,7 @@ void dialogue_start(struct session *c, int fd, const struct ip_endpoint *client,
         session_hang_up(c, NULL, now_ms);
     } else if (is_tls) {
         start_tls(c, now_ms);
-    } else if (!c->is_allowed || !session_can_have_tls() ||
+    } else if (!c->is_allowed || !tls_can_serve() ||
                settings()->tls_detect_ms == 0) {
         greet(c, now_ms);
     }

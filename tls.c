@@ -230,6 +230,11 @@ static void prepare(enum side side, const struct generation *g)
     prepared[side] = (unsigned)(g - generations[side]);
 }
 
+void tls_forget(void)
+{
+    memcpy(prepared, current, sizeof prepared);
+}
+
 void tls_commit(void)
 {
     for (int side = 0; side < SIDES; side++) {

@@ -33,6 +33,9 @@ bool tls_serve(const char *certificate, const char *key,
 
 void tls_commit(void);
 
+/* What was brought and not committed is nothing any more. */
+void tls_forget(void);
+
 /* Is there a certificate for devices? Can one more of them be served now, or
  * are all CLIENT_TLS_MAX slots taken? How many are? */
 bool tls_serves(void);

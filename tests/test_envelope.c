@@ -137,10 +137,10 @@ static const struct {
 
 START_TEST(senders_that_cannot_be_read)
 {
-    static const char *const paths[] = {"FROM:<My Scanner@b.example>",
-                                        "from:<" L70 "@b.example>",
-                                        "FROM:<a@b@c> SIZE=1"};
-    static const char *const nonsense[] = {"", "FROM:", "FROM <a@b@c>",
+    static const char *const paths[] = {
+        "FROM:<My Scanner@b.example>", "from:<" L70 "@b.example>",
+        "FROM:<a@b@c> SIZE=1", "FROM:", "FROM : <My Scanner@b.example>"};
+    static const char *const nonsense[] = {"", "FROM <a@b@c>",
                                            "<My Scanner@b.example>",
                                            "TO:<My Scanner@b.example>"};
     struct path from;

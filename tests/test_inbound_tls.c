@@ -984,6 +984,7 @@ START_TEST(a_hello_of_ssl_2_on_the_plain_port)
         say_bytes(d, "\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10", 11);
         if (!is_late)
             expect(d, "220 ");
+        ck_assert_uint_eq(d->heard, 0); /* it would not be understood */
         expect_end(d);
         ck_assert_msg(logged("its TLS is too old: TLS 1.2 is the least\" "
                              "advice=\"update the device") == 1,

@@ -226,6 +226,8 @@ START_TEST(nothing_changes_before_it_is_committed)
     tls_commit();
     ck_assert(is_open(one));
     ck_assert_int_eq(is_open(other), was_other); /* of it, nothing was said */
+    ck_assert_msg(one->prepare(why), "%s", why);
+    tls_forget(); /* a reload that failed leaves nothing for the next */
     tls_commit(); /* and with nothing prepared, nothing comes */
     ck_assert(is_open(one));
     ck_assert_int_eq(is_open(other), was_other);

@@ -356,7 +356,7 @@ OPENSSL = (
     ("25", "starttls", None, "-no_ticket", "-servername", "printer.test"),
     ("25", "starttls", None, "-maxfraglen", "512"),
     ("465", "implicit", None, "-max_send_frag", "512"),
-    ("465", "implicit", "PLAIN", "-nbio_test", "-alpn", "smtp"),
+    ("465", "implicit", "PLAIN", "-alpn", "smtp"),
     ("587 open", "starttls", None, "-sigalgs", "RSA-PSS+SHA256:RSA+SHA256"),
     ("465", "implicit", None, "-cert", "{certs}/good.pem", "-key",
      "{certs}/good.key"),

@@ -569,6 +569,7 @@ class StartTls(unittest.TestCase):
         return "TLS" if reply[:3] == b"220" else None
 
 
+@unittest.skipIf(is_sanitized(), "the sanitizer has an allocator of its own")
 class NoMemory(unittest.TestCase):
     """C13: the n-th allocation of a handshake fails. It ends, the relay does
     not, and the next one is as good as ever."""
