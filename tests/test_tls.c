@@ -221,13 +221,15 @@ START_TEST(nothing_changes_before_it_is_committed)
     bool was_one = is_open(one), was_other = is_open(other);
     bool could_serve = tls_can_serve();
     ck_assert_msg(one->prepare(why), "%s", why);
+    tls_forget(); /* a reload that failed leaves nothing for the next */
+    tls_commit();
+    ck_assert_int_eq(is_open(one), was_one);
+    ck_assert_msg(one->prepare(why), "%s", why);
     ck_assert_int_eq(is_open(one), was_one);
     ck_assert_int_eq(tls_can_serve(), could_serve);
     tls_commit();
     ck_assert(is_open(one));
     ck_assert_int_eq(is_open(other), was_other); /* of it, nothing was said */
-    ck_assert_msg(one->prepare(why), "%s", why);
-    tls_forget(); /* a reload that failed leaves nothing for the next */
     tls_commit(); /* and with nothing prepared, nothing comes */
     ck_assert(is_open(one));
     ck_assert_int_eq(is_open(other), was_other);
