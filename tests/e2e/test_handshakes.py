@@ -174,7 +174,8 @@ class Storm(unittest.TestCase):
             self.assertLessEqual(set(outcomes), {"done", "421", "454"})
             if IS_TIMED:
                 self.assertLess(max(gaps), 1)
-            self.assertLess(after[0] - before[0], 512)
+            if not is_sanitized():  # it keeps what was freed for a while
+                self.assertLess(after[0] - before[0], 512)
 
 
 class TooSlow(unittest.TestCase):

@@ -461,6 +461,8 @@ class Secrets(unittest.TestCase):
             for form in forms:
                 self.assertNotIn(form, log)
             self.assertIn(b"wrong user or password", log)
+            if is_sanitized():
+                return  # its memory has no end, and keeps what was freed
             memory = self.memory(relay.pid)
             self.assertIn(b"relay.test", memory)  # it is read at all
             if IS_TIMED:  # a sanitizer keeps what was freed
