@@ -59,8 +59,8 @@ static const char R_FOREIGN[] = "421 4.7.0 This is a mail server";
 
 static void greet_back(struct session *c, const char *name, int64_t now_ms)
 {
-    session_end_transaction(
-        c); /* a second EHLO is a RSET: RFC 5321 section 4.1.4 */
+    /* A second EHLO is a RSET: RFC 5321 section 4.1.4. */
+    session_end_transaction(c);
     name += strspn(name, " \t");
     text_copy(c->helo, sizeof c->helo, name);
     for (size_t n = strlen(c->helo); n > 0 && c->helo[n - 1] == ' '; n--)
