@@ -185,15 +185,23 @@ static void end_goodbyes(void)
             session_vacate(&sessions[i]);
 }
 
+/* For TLS neither a handshake gives way, which has a deadline of its own, nor
+ * a message. */
+static bool may_give_way(const struct session *c, bool is_for_tls)
+{
+    if (is_for_tls)
+        return c->link.tls != NULL && c->state >= SESSION_HELO &&
+               c->state < SESSION_BODY;
+    return c->state != SESSION_VACANT && c->state < SESSION_VERDICT;
+}
+
 /* No slot is left: the one who has been lazy for longest makes room, if that
  * was long enough for him not to be at work. */
 static void evict_laziest(bool is_for_tls, int64_t now_ms)
 {
     struct session *laziest = NULL;
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        if (sessions[i].state != SESSION_VACANT &&
-            sessions[i].state < (is_for_tls ? SESSION_BODY : SESSION_VERDICT) &&
-            (!is_for_tls || sessions[i].link.tls != NULL) &&
+        if (may_give_way(&sessions[i], is_for_tls) &&
             (laziest == NULL || merit_ms(&sessions[i]) < merit_ms(laziest)))
             laziest = &sessions[i];
     if (laziest == NULL ||

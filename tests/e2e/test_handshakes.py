@@ -96,6 +96,9 @@ def shake_hands(port, source, outcomes, end):
                         said = b""
                         while more := tls.recv(4096):
                             said += more
+                    if said[:3] == b"421":  # it idled too long, and gave way
+                        outcomes.append("421")
+                        continue
                     is_good = b"\r\n221 2.0.0" in said
                     outcomes.append("done" if is_good else repr(said))
                     return
