@@ -9,6 +9,7 @@ All waiting is longer then, and a word of valgrind's in the log is a failure.
 A binary or tool that is missing fails the test: a skipped test proves
 nothing, and nobody would notice.
 """
+import errno
 import atexit
 import base64
 import functools
@@ -101,17 +102,18 @@ def busybox_sendmail():
 
 
 def free_port():
-    """A port that is free for UDP and TCP."""
+    """Free in both families: some tests listen on both."""
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind(("127.0.0.1", 0))
-            port = udp.getsockname()[1]
-            with socket.socket() as tcp:
-                try:
-                    tcp.bind(("127.0.0.1", port))
-                except OSError:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+            try:
+                with socket.socket(socket.AF_INET6) as other:
+                    other.bind(("::1", port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
                     continue
-        return port
+            return port
 
 
 def wait_for(condition, what, seconds=10):
