@@ -307,7 +307,7 @@ class Stall(unittest.TestCase):
                   rounds, logins, len(codes), took, percentile(gaps, 0.5),
                   percentile(gaps, 0.99), max(gaps) * 1000,
                   percentile(work, 0.99), max(work) * 1000))
-        # The clock on the wall, and the highest, show what else the machine does.
+        # The wall clock, and the highest, show what else the machine does.
         if IS_TIMED:
             self.assertLess(percentile(work, 0.99), limit_ms)
 
