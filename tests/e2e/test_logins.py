@@ -90,9 +90,11 @@ def with_rounds(rounds, **values):
 
 
 def footprint(pid):
-    """KiB of resident memory, open files."""
-    rss = int(re.search(r"VmRSS:\s+(\d+)", read("/proc/%d/status" % pid))[1])
-    return rss, len(os.listdir("/proc/%d/fd" % pid))
+    """KiB of heap, open files. Not the whole resident memory: the blocks of
+    the queue are static, and a faster machine puts more mails into them."""
+    heap = re.search(r"\[heap\]\n(?:.*\n)*?Rss:\s+(\d+)",
+                     read("/proc/%d/smaps" % pid))
+    return int(heap[1]), len(os.listdir("/proc/%d/fd" % pid))
 
 
 def percentile(times, part):
@@ -155,7 +157,7 @@ class BruteForce(unittest.TestCase):
         attempts = sum(sum(codes.values()) for codes in found.values())
         print("\nguesses: %d in %d s from %d addresses; others: %d replies, "
               "p50 %.1f ms, p99 %.1f ms, max %.1f ms (idle: p99 %.1f "
-              "ms); %d logins; RSS %d -> %d KiB, fds %d -> %d" % (
+              "ms); %d logins; heap %d -> %d KiB, fds %d -> %d" % (
                   attempts, self.SECONDS, len(found), len(times),
                   percentile(times, 0.5), percentile(times, 0.99),
                   max(times) * 1000, percentile(idle, 0.99), len(logins),
@@ -169,7 +171,7 @@ class BruteForce(unittest.TestCase):
             # The machine may be busy with other things.
             self.assertLess(percentile(times, 0.99),
                             100 + 3 * percentile(idle, 0.99))
-        self.assertLess(after[0] - before[0], 1024)  # blocks of mails
+        self.assertLess(after[0] - before[0], 512)
         self.assertLessEqual(after[1], before[1] + 2)
         for source, codes in found.items():
             self.assertEqual(codes[b"235"], 0)
