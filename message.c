@@ -9,9 +9,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#define DATE_BYTES 48
+#include "stamp.h"
 
 /* ---- Fields -------------------------------------------------------------- */
 
@@ -462,14 +461,6 @@ static const char *helo_or_literal(const struct message *m,
     return path_is_domain(o->helo) ? o->helo : literal;
 }
 
-static void put_date(int64_t now_s, char out[DATE_BYTES])
-{
-    time_t now = (time_t)now_s;
-    struct tm tm;
-    localtime_r(&now, &tm);
-    strftime(out, DATE_BYTES, "%a, %d %b %Y %H:%M:%S %z", &tm);
-}
-
 static void put_received(const struct message *m,
                          const struct message_origin *o, const char *date,
                          struct buf *out)
@@ -482,13 +473,6 @@ static void put_received(const struct message *m,
     if (o->only_recipient != NULL)
         buf_format(out, "\r\n\tfor <%s>", o->only_recipient);
     buf_format(out, ";\r\n\t%s\r\n", date);
-}
-
-static void put_message_id(const struct message_origin *o, int64_t now_s,
-                           uint32_t random, struct buf *out)
-{
-    buf_format(out, "Message-ID: <%llx.%08x.%s@%s>\r\n",
-               (unsigned long long)now_s, random, o->id, o->hostname);
 }
 
 /* Nobody said who sends: the postmaster does, if the settings have no better
@@ -528,13 +512,13 @@ static void put_mime(struct message *m, struct buf *out)
 void message_put_head(struct message *m, const struct message_origin *o,
                       int64_t now_s, uint32_t random, struct buf *out)
 {
-    char date[DATE_BYTES];
+    char date[STAMP_DATE_BYTES];
     /* No field that mail has: this is text, or there is nothing at all. */
     bool is_headerless = !(m->facts & MESSAGE_HAS_KNOWN) && !m->is_blank_first;
     bool has_8bit_text =
         m->has_8bit_body || (is_headerless && m->has_8bit_header);
     unsigned missing = ~(is_headerless ? 0 : m->facts);
-    put_date(now_s, date);
+    stamp_date(now_s, date);
     put_received(m, o, date, out);
     if (missing & MESSAGE_HAS_DATE) {
         buf_format(out, "Date: %s\r\n", date);
@@ -545,7 +529,7 @@ void message_put_head(struct message *m, const struct message_origin *o,
         m->repairs |= REPAIRED_FROM;
     }
     if (missing & MESSAGE_HAS_MESSAGE_ID) {
-        put_message_id(o, now_s, random, out);
+        stamp_put_message_id(now_s, random, o->id, o->hostname, out);
         m->repairs |= REPAIRED_MESSAGE_ID;
     }
     if ((missing & MESSAGE_HAS_MIME_VERSION) && has_8bit_text) {
