@@ -5,6 +5,7 @@
  * is all that 4.x has left. */
 #include "crypto.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -222,6 +223,46 @@ bool crypto_equal(const void *a, const void *b, size_t count)
     return difference == 0;
 }
 
+/* ---- SHA-256 ------------------------------------------------------------- */
+
+static const char the_hash[] = "SHA-256 of the library";
+
+static_assert(sizeof(struct sha256) <= sizeof(struct crypto_sha256),
+              "the library's state must fit: enlarge struct crypto_sha256");
+
+/* Each call works on a copy of its own: an array of words may not be looked
+ * at as a struct of the library, but its bytes may be carried over. */
+static void sha256_keep(struct crypto_sha256 *h, const struct sha256 *state)
+{
+    memcpy(h->opaque, state, sizeof *state);
+}
+
+void crypto_sha256_start(struct crypto_sha256 *h)
+{
+    struct sha256 state;
+    memset(h, 0, sizeof *h);
+    demand(library_start() && sha256_start(&state), the_hash);
+    sha256_keep(h, &state);
+}
+
+void crypto_sha256_add(struct crypto_sha256 *h, const void *data, size_t count)
+{
+    struct sha256 state;
+    memcpy(&state, h->opaque, sizeof state);
+    demand(sha256_add(&state, data, count), the_hash);
+    sha256_keep(h, &state);
+}
+
+void crypto_sha256_end(struct crypto_sha256 *h,
+                       uint8_t out[CRYPTO_SHA256_BYTES])
+{
+    struct sha256 state;
+    memcpy(&state, h->opaque, sizeof state);
+    demand(sha256_end(&state, out), the_hash);
+    sha256_drop(&state);
+    bytes_wipe(h, sizeof *h);
+}
+
 /* ---- PBKDF2 -------------------------------------------------------------- */
 
 /* RFC 2104. The two padded keys are hashed once; each message goes on from a
@@ -229,8 +270,6 @@ bool crypto_equal(const void *a, const void *b, size_t count)
 struct hmac {
     struct sha256 inner, outer, work;
 };
-
-static const char the_hash[] = "SHA-256 of the library";
 
 static void hmac_start(struct hmac *m, const uint8_t key[CRYPTO_BLOCK_BYTES])
 {

@@ -1,5 +1,5 @@
-/* crypto: randomness, password hashes and a certificate of our own; thin and
- * proof against library versions.
+/* crypto: randomness, hashes, password hashes and a certificate of our own;
+ * thin and proof against library versions.
  *
  * Nothing here holds memory of the library between two calls.
  * Must never know: TLS, SMTP, files of users. */
@@ -21,6 +21,23 @@ uint32_t crypto_random_u32(void);
 
 /* Takes the same time wherever the difference is. */
 bool crypto_equal(const void *a, const void *b, size_t count);
+
+/* ---- SHA-256 (FIPS 180-4) ------------------------------------------------
+ *
+ * Plain bytes: may be copied, so that one beginning goes on in two ways, and
+ * needs no release. */
+#define CRYPTO_SHA256_BYTES 32
+
+struct crypto_sha256 {
+    uint64_t opaque[32]; /* aligned for whatever the library keeps in it */
+};
+
+void crypto_sha256_start(struct crypto_sha256 *h);
+void crypto_sha256_add(struct crypto_sha256 *h, const void *data, size_t count);
+
+/* Wipes the state. */
+void crypto_sha256_end(struct crypto_sha256 *h,
+                       uint8_t out[CRYPTO_SHA256_BYTES]);
 
 /* ---- PBKDF2 with HMAC-SHA-256, one block of output (RFC 8018 5.2) --------
  *

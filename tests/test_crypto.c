@@ -1,5 +1,5 @@
-/* crypto: equality, PBKDF2 against published numbers, whole and in slices; the
- * certificate that signs itself, read back by the library. */
+/* crypto: equality; SHA-256 and PBKDF2 against published numbers, whole and in
+ * slices; the certificate that signs itself, read back by the library. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +55,93 @@ START_TEST(equal_in_every_byte)
 }
 END_TEST
 
+static const char *hex(const uint8_t *bytes, size_t count)
+{
+    static char text[2 * 64 + 1];
+    for (size_t i = 0; i < count; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    return text;
+}
+
+static bool is_zero(const void *data, size_t count)
+{
+    const uint8_t *bytes = data;
+    for (size_t i = 0; i < count; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
+/* ---- SHA-256 ------------------------------------------------------------- */
+
+/* The examples for FIPS 180-4, and lengths around the padding's border. */
+static const struct {
+    const char *text;
+    size_t times;
+    const char *hash;
+} hashes[] = {
+    {"", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+    {"abc", 1,
+     "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+    {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+     "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+    {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmno"
+     "ijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu",
+     1, "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"},
+    {"a", 1000000,
+     "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+    /* hashlib.sha256 of Python */
+    {"a", 55,
+     "9f4390f8d30c2dd92ec9f095b65e2b9ae9b0a925a5258e241c9f1e910f734318"},
+    {"a", 63,
+     "7d3e74a05d7db15bce4ad9ec0658ea98e3f06eeecf16b4c6fff2da457ddc2f34"},
+    {"a", 64,
+     "ffe054fe7ae0cb6dc65c3af9b61d5209f439851db43d0ba5997337df154668eb"},
+};
+
+static const char *end_hash(struct crypto_sha256 *h)
+{
+    uint8_t out[CRYPTO_SHA256_BYTES];
+    crypto_sha256_end(h, out);
+    ck_assert(is_zero(h, sizeof *h));
+    return hex(out, sizeof out);
+}
+
+START_TEST(sha256_vectors_whole_and_by_bytes)
+{
+    static char bytes[1000000];
+    for (size_t i = 0; i < COUNT(hashes); i++) {
+        struct crypto_sha256 whole, slow;
+        size_t length = strlen(hashes[i].text), count = 0;
+        for (size_t n = 0; n < hashes[i].times; n++, count += length)
+            memcpy(bytes + count, hashes[i].text, length);
+        crypto_sha256_start(&whole);
+        crypto_sha256_add(&whole, bytes, count);
+        ck_assert_str_eq(end_hash(&whole), hashes[i].hash);
+        crypto_sha256_start(&slow);
+        for (size_t n = 0; n < count; n++)
+            crypto_sha256_add(&slow, bytes + n, 1);
+        crypto_sha256_add(&slow, bytes, 0);
+        ck_assert_str_eq(end_hash(&slow), hashes[i].hash);
+    }
+}
+END_TEST
+
+START_TEST(sha256_states_are_plain_bytes)
+{
+    struct crypto_sha256 a, copy, other;
+    crypto_sha256_start(&a);
+    crypto_sha256_start(&other);
+    crypto_sha256_add(&a, "ab", 2);
+    copy = a;
+    crypto_sha256_add(&a, "x", 1);
+    crypto_sha256_add(&other, "y", 1);
+    crypto_sha256_add(&copy, "c", 1);
+    ck_assert_str_ne(end_hash(&a), hashes[1].hash);
+    ck_assert_str_eq(end_hash(&copy), hashes[1].hash);
+}
+END_TEST
+
 /* ---- PBKDF2 -------------------------------------------------------------- */
 
 static const struct {
@@ -82,23 +169,6 @@ static const struct {
     {Y_50 Y_50 Y_50 Y_50, "", 3,
      "eabb09fb7d674f34363f0748dae495c52610c88083da49902f0e17ef624718f2"},
 };
-
-static const char *hex(const uint8_t *bytes, size_t count)
-{
-    static char text[2 * 64 + 1];
-    for (size_t i = 0; i < count; i++)
-        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-    return text;
-}
-
-static bool is_zero(const void *data, size_t count)
-{
-    const uint8_t *bytes = data;
-    for (size_t i = 0; i < count; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
 
 static void start(struct crypto_pbkdf2 *p, size_t row)
 {
@@ -443,6 +513,8 @@ Suite *suite_crypto(void)
     TCase *c = tcase_create("hashes");
     tcase_add_test(c, randomness_differs);
     tcase_add_test(c, equal_in_every_byte);
+    tcase_add_test(c, sha256_vectors_whole_and_by_bytes);
+    tcase_add_test(c, sha256_states_are_plain_bytes);
     tcase_add_loop_test(c, pbkdf2_vectors_in_slices, 0, 4);
     tcase_add_test(c, pbkdf2_states_are_plain_bytes);
     tcase_add_test(c, pbkdf2_no_rounds_are_one);
