@@ -90,6 +90,16 @@
 #define CLIENTS_PER_ADDRESS 16
 #endif
 
+#ifndef ACK_WAIT_SECONDS /* risk: a device that waits less sends it again */
+#define ACK_WAIT_SECONDS 25
+#endif
+#ifndef ACK_WAIT_AT /* listeners that differ: "465=60 2525=0" */
+#define ACK_WAIT_AT ""
+#endif
+#ifndef ACK_LATE /* risk: "queue" promises what a power cut loses */
+#define ACK_LATE "queue"
+#endif
+
 /* ---- Towards the smarthost ----------------------------------------------- */
 #ifndef SMARTHOST /* host:port; empty: refuse to start */
 #define SMARTHOST ""
@@ -129,6 +139,12 @@
 #endif
 #ifndef EXPIRE_HOURS /* RFC 5321 section 4.5.4.1: four to five days */
 #define EXPIRE_HOURS 96
+#endif
+#ifndef NOTICE_SECONDS /* the failures of that time leave as one mail */
+#define NOTICE_SECONDS 900
+#endif
+#ifndef NOTICES_PER_DAY /* 0: none, the log alone has them */
+#define NOTICES_PER_DAY 24
 #endif
 
 /* ---- The house ----------------------------------------------------------- */
@@ -217,6 +233,12 @@ NUMBER(recipients_max, RECIPIENTS_MAX, 1, RECIPIENTS_MAX, "recipients",        \
     "recipients of one message")                                               \
 NUMBER(clients_per_address, CLIENTS_PER_ADDRESS, 1, CLIENTS_MAX, "connections",\
     "connections one device may hold at a time")                               \
+NUMBER(ack_wait_seconds, ACK_WAIT_SECONDS, 0, 600, "s",                        \
+    "how long a device waits for the smarthost's verdict; 0: not at all")      \
+PAIRS(ack_wait_at, ACK_WAIT_AT, 255,                                           \
+    "port=seconds; the same for single listeners")                             \
+CHOICE(ack_late, ACK_LATE, "queue refuse",                                     \
+    "when that time is over: 250 and go on trying, or 451 and forget")         \
 TEXT(smarthost, SMARTHOST, 261, "host:port",                                   \
     "the one server that takes our mail")                                      \
 CHOICE(smarthost_family, SMARTHOST_FAMILY, "any ipv4 ipv6",                    \
@@ -243,6 +265,10 @@ NUMBER(retry_max_seconds, RETRY_MAX_SECONDS, 1, 86400, "s",                    \
     "longest wait between two tries")                                          \
 NUMBER(expire_hours, EXPIRE_HOURS, 1, 240, "h",                                \
     "a message older than this is given up")                                   \
+NUMBER(notice_seconds, NOTICE_SECONDS, 60, 86400, "s",                         \
+    "time between two notices of failed mail to the postmaster")               \
+NUMBER(notices_per_day, NOTICES_PER_DAY, 0, 1000, "notices",                   \
+    "such notices in a day; 0: none")                                          \
 TEXT(resolv_file, RESOLV_FILE, 255, "file",                                    \
     "where the name servers are named")                                        \
 TEXT(hosts_file, HOSTS_FILE, 255, "file",                                      \
@@ -276,6 +302,16 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #endif
 #ifndef QUEUE_SMALL_BLOCKS
 #define QUEUE_SMALL_BLOCKS 512 /* only alerts may take the last of these */
+#endif
+
+#ifndef QUEUE_YIELD_MS /* so long big messages give way to alerts */
+#define QUEUE_YIELD_MS 30000
+#endif
+#ifndef PROMISES_REMEMBERED /* answers that never arrived; 0.6 KiB each */
+#define PROMISES_REMEMBERED 64
+#endif
+#ifndef PROMISE_SECONDS /* so long a resend is known again */
+#define PROMISE_SECONDS 900
 #endif
 
 /* ---- Devices: about 15 KiB each ------------------------------------------ */
@@ -399,6 +435,9 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #ifndef REPLY_DOT_SECONDS
 #define REPLY_DOT_SECONDS 600
 #endif
+#ifndef HANG_SECONDS    /* a message that takes longer steps aside: another */
+#define HANG_SECONDS 60 /* connection goes on with the rest */
+#endif
 #ifndef REPLY_QUIT_SECONDS
 #define REPLY_QUIT_SECONDS 2
 #endif
@@ -408,11 +447,22 @@ TEXT(run_as, RUN_AS, 31, "user",                                               \
 #ifndef CONNECTION_IDLE_SECONDS /* smarthosts hang up on idle ones anyway */
 #define CONNECTION_IDLE_SECONDS 5
 #endif
+#ifndef CONNECTION_WARM_SECONDS /* while a device still uploads */
+#define CONNECTION_WARM_SECONDS 300
+#endif
 #ifndef ROUTE_AUTH_SECONDS /* three logins an hour never lock an account */
 #define ROUTE_AUTH_SECONDS 1200
 #endif
 #ifndef DRAIN_SECONDS /* procd and systemd kill after five and more */
 #define DRAIN_SECONDS 4
+#endif
+
+/* ---- Notices of failed mail: about 1.2 KiB a failure --------------------- */
+#ifndef NOTICE_FAILURES /* told with their words; more are counted */
+#define NOTICE_FAILURES 32
+#endif
+#ifndef NOTICE_DELAY_SECONDS /* failures come in bunches */
+#define NOTICE_DELAY_SECONDS 30
 #endif
 
 /* ---- Logins of devices: about 0.9 KiB each ------------------------------- */
@@ -489,6 +539,8 @@ static_assert(CONNECTION_IN_BYTES >= 512 && CONNECTION_OUT_BYTES >= 1024,
 static_assert(USERS_ROUNDS >= 1000 && USERS_ROUNDS <= 1000000,
               "USERS_ROUNDS: 1000 to 1000000, the bounds of the users_file");
 static_assert(PASSWORD_SLICE_ROUNDS > 0, "a login would never end");
+static_assert(NOTICE_FAILURES >= 2 && NOTICE_FAILURES <= 1000,
+              "NOTICE_FAILURES: 2 to 1000");
 static_assert(LOG_LINE_BYTES >= 256 && LOG_LINE_BYTES <= 4096 - 64,
               "a log line goes out in one write: 256 to 4096");
 

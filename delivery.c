@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "config.h"
 #include "path.h"
 
 #define COMMAND_ROOM (PATH_BYTES + 64) /* the longest command, with CRLF */
@@ -13,7 +14,7 @@ static const struct {
 } keywords[] = {
     {"STARTTLS", HAS_STARTTLS}, {"PIPELINING", HAS_PIPELINING},
     {"8BITMIME", HAS_8BITMIME}, {"SIZE", HAS_SIZE},
-    {"SMTPUTF8", HAS_SMTPUTF8},
+    {"SMTPUTF8", HAS_SMTPUTF8}, {"CHUNKING", HAS_CHUNKING},
 };
 
 unsigned delivery_feature(const char *line, size_t length)
@@ -46,7 +47,11 @@ void delivery_put_pipeline(struct delivery *d, struct buf *out)
             delivery_put_rcpt(&d->announced, out);
             d->replies_due++;
         } else {
-            buf_puts(out, "DATA\r\n");
+            if (d->is_one_flight)
+                buf_format(out, "BDAT %llu LAST\r\n",
+                           (unsigned long long)queue_bytes(d->id));
+            else
+                buf_puts(out, "DATA\r\n");
             d->has_sent_data = true;
         }
     }
@@ -55,6 +60,11 @@ void delivery_put_pipeline(struct delivery *d, struct buf *out)
 void delivery_put_mail(struct delivery *d, unsigned features, struct buf *out)
 {
     unsigned facts = queue_facts(d->id);
+    /* Lines that are broken on the way change the size that BDAT tells. */
+    d->is_one_flight =
+        (features & HAS_PIPELINING) && (features & HAS_CHUNKING) &&
+        !(facts & QUEUE_HAS_LONG_LINES) && queue_bytes(d->id) > 0 &&
+        queue_bytes(d->id) <= QUEUE_SMALL_BYTES;
     buf_format(out, "MAIL FROM:<%s>", queue_reverse_path(d->id));
     if (features & HAS_SIZE)
         buf_format(out, " SIZE=%llu", (unsigned long long)queue_bytes(d->id));
@@ -65,6 +75,23 @@ void delivery_put_mail(struct delivery *d, unsigned features, struct buf *out)
     buf_puts(out, "\r\n");
     if (features & HAS_PIPELINING)
         delivery_put_pipeline(d, out);
+}
+
+bool delivery_put_chunk(struct delivery *d, struct buf *out)
+{
+    size_t count, room;
+    const uint8_t *bytes;
+    while ((bytes = queue_read(d->id, &d->reader, &count)) != NULL) {
+        uint8_t *at = buf_tail(out, &room);
+        size_t n = count < room ? count : room;
+        if (n == 0)
+            return false;
+        memcpy(at, bytes, n);
+        buf_wrote(out, n);
+        queue_took(&d->reader, n);
+    }
+    d->has_sent_dot = true;
+    return true;
 }
 
 bool delivery_put_body(struct delivery *d, struct buf *out)

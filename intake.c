@@ -12,6 +12,7 @@
 bool intake_start(struct intake *t, const struct path *from,
                   const struct rewrite_who *who, uint64_t declared_bytes)
 {
+    char client[IP_TEXT_BYTES];
     struct rewrite_who own = *who;
     memset(t, 0, sizeof *t);
     t->id = queue_new(from->mailbox, declared_bytes);
@@ -22,6 +23,10 @@ bool intake_start(struct intake *t, const struct path *from,
     text_copy(t->user, sizeof t->user, who->user);
     own.user = t->user;
     message_start(&t->message, &own, t->reverse_path);
+    crypto_sha256_start(&t->print);
+    ip_format(&who->client, client);
+    crypto_sha256_add(&t->print, client, strlen(client) + 1);
+    crypto_sha256_add(&t->print, t->reverse_path, strlen(t->reverse_path) + 1);
     return true;
 }
 
@@ -32,6 +37,7 @@ bool intake_add_recipient(struct intake *t, const struct path *to)
     t->needs_utf8 |= to->is_utf8;
     t->recipients++;
     text_copy(t->last_recipient, sizeof t->last_recipient, to->mailbox);
+    crypto_sha256_add(&t->print, to->mailbox, strlen(to->mailbox) + 1);
     return true;
 }
 
@@ -112,6 +118,11 @@ static size_t take_some(struct intake *t, const uint8_t *in, size_t count)
     return used;
 }
 
+void intake_print(struct intake *t, uint8_t out[CRYPTO_SHA256_BYTES])
+{
+    crypto_sha256_end(&t->print, out);
+}
+
 static size_t throw_away(struct intake *t, const uint8_t *in, size_t count)
 {
     uint8_t nowhere[1024];
@@ -133,6 +144,7 @@ size_t intake_take(struct intake *t, const uint8_t *in, size_t count,
                                : take_some(t, in + done, count - done);
         if (t->fault == INTAKE_GOOD && t->bytes > max_bytes)
             spoil(t, INTAKE_TOO_BIG);
+        crypto_sha256_add(&t->print, in + done, t->fault ? 0 : used);
         done += used;
         t->wire_bytes += used;
     }
@@ -171,6 +183,7 @@ static unsigned facts_of(const struct intake *t)
 {
     const struct message *m = &t->message;
     return (m->has_8bit_header || m->has_8bit_body ? QUEUE_IS_8BIT : 0u) |
+           (t->dot.has_long_lines ? QUEUE_HAS_LONG_LINES : 0u) |
            (t->needs_utf8 ? QUEUE_NEEDS_UTF8 : 0u);
 }
 

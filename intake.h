@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "crypto.h"
 #include "dot.h"
 #include "ip.h"
 #include "message.h"
@@ -41,6 +42,7 @@ struct intake {
     enum intake_fault fault;
     struct dot_receiver dot;
     struct message message;
+    struct crypto_sha256 print; /* of client, envelope and the bytes so far */
 };
 
 /* Reserves room in the queue. False: there is none. who.user is copied. */
@@ -59,6 +61,10 @@ bool intake_is_over(const struct intake *t);
  * hostname, protocol; the rest is filled in here. */
 enum intake_fault intake_end(struct intake *t, struct message_origin *origin,
                              int64_t now_ms);
+
+/* The same client, envelope and bytes have the same print. For a message that
+ * came whole; once. */
+void intake_print(struct intake *t, uint8_t out[CRYPTO_SHA256_BYTES]);
 
 /* Drops what is not committed and clears t. */
 void intake_cancel(struct intake *t);

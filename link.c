@@ -7,8 +7,10 @@
 #include "link.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,6 +61,9 @@ static short wanted_events(const struct link *l, bool wants_input)
         events |= POLLIN;
     if (buf_len(&l->out) > 0 && !l->is_broken)
         events |= POLLOUT;
+    /* Not to be read now, yet worth knowing: once. */
+    if (!wants_input && !l->is_shut)
+        events |= POLLRDHUP;
     return events;
 }
 
@@ -146,6 +151,7 @@ static void receive(struct link *l)
         } else if (n == 0) {
             set_ended(l, "the connection was closed");
         } else if (errno != EAGAIN && errno != EINTR) {
+            l->was_reset = l->tls != NULL || errno == ECONNRESET;
             set_ended(l, l->tls ? tls_why(l->tls) : strerror(errno));
         }
         return;
@@ -177,12 +183,23 @@ void link_run(struct link *l, const struct poller *p, bool wants_input)
         return;
     link_flush(l);
     bool has_hung_up = events & (POLLHUP | POLLERR);
+    l->is_shut |= (events & POLLRDHUP) != 0;
     bool has_input =
         has_hung_up || (events & POLLIN) || (l->tls && tls_has_pending(l->tls));
     if (has_input && wants_input && buf_room(&l->in) > 0)
         receive(l);
     else if (has_hung_up)
         set_broken(l, "the connection was reset");
+}
+
+bool link_has_unheard(const struct link *l)
+{
+    int bytes = 0;
+    if (l->step == LINK_CLOSED || buf_len(&l->out) > 0)
+        return true;
+    /* What the kernel still keeps: the peer has not acknowledged it. It knows
+     * so even behind a reset. */
+    return ioctl(l->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
 }
 
 void link_shut(struct link *l)

@@ -30,6 +30,8 @@ struct link {
     struct buf in, out;
     int64_t deadline_ms; /* absolute; the owner sets it anew for each wait */
     bool has_ended; /* the peer sends no more; in may hold its last words */
+    bool is_shut;   /* the peer has shut its side, or died; seen unread */
+    bool was_reset; /* has_ended, and not by a shut: no word of ours arrives */
     bool is_broken; /* nothing can be sent any more */
     char why[TLS_WHY_BYTES]; /* of has_ended and is_broken, plain words */
 };
@@ -60,6 +62,9 @@ void link_flush(struct link *l);
  * none will. It stays there. */
 #define LINK_ENDED (-2)
 int link_peek(const struct link *l);
+
+/* Something that we said has not arrived yet, or never will. */
+bool link_has_unheard(const struct link *l);
 
 /* Ends our side: the peer is told, and may still be read. */
 void link_shut(struct link *l);

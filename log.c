@@ -153,3 +153,15 @@ void log_line(enum log_level level, const char *room, const char *format, ...)
                             : !send_stderr(room, text))
         dropped++;
 }
+
+static unsigned long counters[LOG_COUNTERS];
+
+void log_count(enum log_counter what)
+{
+    counters[what]++;
+}
+
+unsigned long log_counted(enum log_counter what)
+{
+    return counters[what];
+}

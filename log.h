@@ -34,6 +34,23 @@ const char *log_clean(char *out, size_t room, const void *bytes, size_t count);
  * then they are dropped as before. The loop must not run meanwhile. */
 void log_set_patience(int budget_ms);
 
+/* What happened since the start, for people who ask. */
+enum log_counter {
+    LOG_ACCEPTED_HELD, /* answered with the smarthost's own word */
+    LOG_ACCEPTED_LATE, /* 250, and held in memory */
+    LOG_REFUSED,       /* behind the final dot, 4yz or 5yz */
+    LOG_SENT,          /* recipients, as all that follow */
+    LOG_LATER,
+    LOG_FAILED,
+    LOG_IN_DOUBT, /* messages */
+    LOG_JOINED,
+    LOG_UNHEARD,
+    LOG_LOST,
+    LOG_COUNTERS
+};
+void log_count(enum log_counter what);
+unsigned long log_counted(enum log_counter what);
+
 /* For tests: hands each finished line, without newline, to sink instead. */
 void log_to(void (*sink)(const char *line));
 

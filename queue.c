@@ -2,14 +2,23 @@
  *
  * The legal moves of a message, and who makes them:
  *
- *   state      queue_new  queue_commit  queue_due  queue_return  queue_drop
- *   VACANT     WRITING    -             -          -             -
- *   WRITING    -          WAITING       -          -             VACANT
- *   WAITING    -          -             LENT       -             -
- *   LENT       -          -             -          WAITING       -
- *                                                  or VACANT
+ *   state      new      commit   due   launch  land  return    drop    withdraw
+ *   VACANT     WRITING  -        -     -       -     -         -       -
+ *   WRITING    -        WAITING  -     -       -     -         VACANT  -
+ *   WAITING    -        -        LENT  -       -     -         -       VACANT*
+ *   LENT       -        -        -     FLYING  -     WAITING   -       LENT*
+ *                                                    or VACANT
+ *   FLYING     -        -        -     -       LENT  -         -       (no)
  *
- * A move that is not in the table is our own mistake and dies at once.
+ * * Not when in doubt: somewhere a final dot has left, its answer was lost,
+ * and a copy may have arrived. A withdrawn message that is lent is VACANT when
+ * it is returned, and is not launched any more. A move that is not in the
+ * table is our own mistake and dies at once.
+ *
+ * In the words of the model (tests/held_reply.pml): have = WAITING, LENT or
+ * FLYING; inflight = FLYING; doubt = is_in_doubt; settled = no longer here.
+ *
+ * Small messages and big ones wait in orders of their own: alerts overtake.
  *
  * Blocks are named by number and linked beside the arena, not in it, so the
  * payload of a block is whole and aligned. Freed blocks are reused last in,
@@ -39,7 +48,8 @@ enum state {
     VACANT,
     WRITING,
     WAITING,
-    LENT
+    LENT,
+    FLYING /* lent, and its final dot has left unanswered */
 };
 
 struct chain {
@@ -60,6 +70,7 @@ struct message {
     unsigned facts;
     unsigned recipients, open_recipients;
     unsigned tries;
+    bool is_in_doubt, is_withdrawn, is_promised;
 };
 
 /* A record of the envelope: the reverse-path, then a recipient each. */
@@ -76,9 +87,12 @@ static struct {
     struct message messages[QUEUE_MESSAGES];
     uint16_t vacant[QUEUE_MESSAGES]; /* a stack of places */
     uint32_t vacant_count;
-    uint32_t heap[QUEUE_MESSAGES]; /* waiting messages, earliest due first */
-    uint32_t heap_count;
+    struct heap { /* waiting messages, earliest due first */
+        uint32_t count;
+        uint32_t numbers[QUEUE_MESSAGES];
+    } heaps[2]; /* small ones, big ones */
     uint32_t generation;
+    unsigned writing;
 } q;
 
 static _Noreturn void bug(const char *what)
@@ -90,7 +104,7 @@ static _Noreturn void bug(const char *what)
 void queue_init(void)
 {
     memset(q.messages, 0, sizeof q.messages);
-    q.heap_count = q.reserved = 0;
+    q.heaps[0].count = q.heaps[1].count = q.reserved = q.writing = 0;
     q.free_count = QUEUE_BLOCKS;
     q.free_first = 0;
     for (uint32_t i = 0; i < QUEUE_BLOCKS; i++)
@@ -177,71 +191,84 @@ static void release_reserve(struct message *m)
 static void vacate(struct message *m)
 {
     release_reserve(m);
+    q.writing -= m->state == WRITING;
     free_chain(&m->head);
     free_chain(&m->body);
     memset(m, 0, sizeof *m);
     q.vacant[q.vacant_count++] = (uint16_t)(m - q.messages);
 }
 
-/* ---- The due order: a binary heap of message numbers --------------------- */
+/* ---- The due orders: binary heaps of message numbers --------------------- */
 
-static int64_t due_at(uint32_t place)
+static struct heap *heap_of(const struct message *m)
 {
-    return q.messages[q.heap[place]].due_ms;
+    return &q.heaps[is_big(m)];
 }
 
-static void heap_put(uint32_t place, uint32_t number)
+static int64_t due_at(const struct heap *h, uint32_t place)
 {
-    q.heap[place] = number;
+    return q.messages[h->numbers[place]].due_ms;
+}
+
+static void heap_put(struct heap *h, uint32_t place, uint32_t number)
+{
+    h->numbers[place] = number;
     q.messages[number].heap_place = place;
 }
 
-static void heap_swap(uint32_t a, uint32_t b)
+static void heap_swap(struct heap *h, uint32_t a, uint32_t b)
 {
-    uint32_t number = q.heap[a];
-    heap_put(a, q.heap[b]);
-    heap_put(b, number);
+    uint32_t number = h->numbers[a];
+    heap_put(h, a, h->numbers[b]);
+    heap_put(h, b, number);
 }
 
-static void heap_rise(uint32_t place)
+static void heap_rise(struct heap *h, uint32_t place)
 {
-    for (; place > 0 && due_at(place) < due_at((place - 1) / 2);
+    for (; place > 0 && due_at(h, place) < due_at(h, (place - 1) / 2);
          place = (place - 1) / 2)
-        heap_swap(place, (place - 1) / 2);
+        heap_swap(h, place, (place - 1) / 2);
 }
 
-static void heap_sink(uint32_t place)
+static void heap_sink(struct heap *h, uint32_t place)
 {
     for (;;) {
         uint32_t least = place, child = 2 * place + 1;
-        for (uint32_t c = child; c <= child + 1 && c < q.heap_count; c++)
-            if (due_at(c) < due_at(least))
+        for (uint32_t c = child; c <= child + 1 && c < h->count; c++)
+            if (due_at(h, c) < due_at(h, least))
                 least = c;
         if (least == place)
             return;
-        heap_swap(place, least);
+        heap_swap(h, place, least);
         place = least;
     }
 }
 
 static void wait_until(struct message *m, int64_t due_ms)
 {
+    struct heap *h = heap_of(m);
     m->state = WAITING;
     m->due_ms = due_ms;
-    heap_put(q.heap_count, (uint32_t)(m - q.messages));
-    heap_rise(q.heap_count++);
+    heap_put(h, h->count, (uint32_t)(m - q.messages));
+    heap_rise(h, h->count++);
+}
+
+static void leave_heap(struct message *m)
+{
+    struct heap *h = heap_of(m);
+    uint32_t place = m->heap_place;
+    h->count--;
+    if (place != h->count) {
+        heap_put(h, place, h->numbers[h->count]);
+        heap_rise(h, place);
+        heap_sink(h, place);
+    }
+    m->heap_place = NOT_IN_HEAP;
 }
 
 static queue_id lend(struct message *m)
 {
-    uint32_t place = m->heap_place;
-    q.heap_count--;
-    if (place != q.heap_count) {
-        heap_put(place, q.heap[q.heap_count]);
-        heap_rise(place);
-        heap_sink(place);
-    }
-    m->heap_place = NOT_IN_HEAP;
+    leave_heap(m);
     m->state = LENT;
     return m->id;
 }
@@ -288,6 +315,7 @@ queue_id queue_new(const char *reverse_path, uint64_t declared_bytes)
         return QUEUE_NONE;
     struct message *m = &q.messages[q.vacant[--q.vacant_count]];
     m->state = WRITING;
+    q.writing++;
     m->id = new_id(m);
     m->head = m->body = (struct chain){.first = NO_BLOCK, .last = NO_BLOCK};
     m->heap_place = NOT_IN_HEAP;
@@ -343,6 +371,7 @@ void queue_commit(queue_id id, unsigned facts, int64_t now_ms)
     release_reserve(m); /* a device may declare more than it sends */
     if (m->head.used < m->text_offset)
         m->head.used = m->text_offset;
+    q.writing--;
     m->facts = facts;
     m->born_ms = now_ms;
     wait_until(m, now_ms);
@@ -356,30 +385,86 @@ void queue_drop(queue_id id)
 enum queue_fate queue_fate(queue_id id)
 {
     const struct message *m = find(id);
-    if (m == NULL)
+    if (m == NULL || m->is_withdrawn)
         return QUEUE_OVER;
-    return m->state == WRITING ? QUEUE_WRITING : QUEUE_HELD;
+    if (m->state == WRITING)
+        return QUEUE_WRITING;
+    if (m->is_in_doubt)
+        return QUEUE_IN_DOUBT;
+    return m->state == FLYING ? QUEUE_IN_FLIGHT : QUEUE_HELD;
+}
+
+bool queue_withdraw(queue_id id)
+{
+    struct message *m = find(id);
+    if (m == NULL || queue_fate(id) != QUEUE_HELD)
+        return false;
+    if (m->state == LENT) {
+        m->is_withdrawn = true;
+        return true;
+    }
+    leave_heap(m);
+    vacate(m);
+    return true;
+}
+
+void queue_promise(queue_id id)
+{
+    struct message *m = find(id);
+    if (m != NULL && m->state != WRITING)
+        m->is_promised = true;
+}
+
+unsigned queue_writing(void)
+{
+    return q.writing;
+}
+
+uint32_t queue_begun(void)
+{
+    return q.generation;
 }
 
 /* ---- Reader -------------------------------------------------------------- */
 
-queue_id queue_due(int64_t now_ms)
+static struct message *first_of(const struct heap *h)
 {
-    if (q.heap_count == 0 || due_at(0) > now_ms)
-        return QUEUE_NONE;
-    return lend(&q.messages[q.heap[0]]);
+    return h->count > 0 ? &q.messages[h->numbers[0]] : NULL;
 }
 
-int64_t queue_next_due_ms(void)
+queue_id queue_due(int64_t now_ms, bool may_be_big)
 {
-    return q.heap_count == 0 ? INT64_MAX : due_at(0);
+    struct message *small = first_of(&q.heaps[0]);
+    struct message *big = may_be_big ? first_of(&q.heaps[1]) : NULL;
+    if (small != NULL && small->due_ms > now_ms)
+        small = NULL;
+    if (big != NULL && big->due_ms > now_ms)
+        big = NULL;
+    /* Alerts first, yet a stream of them must not keep a scan for ever. */
+    if (small != NULL && big != NULL && big->due_ms + QUEUE_YIELD_MS < now_ms &&
+        big->due_ms < small->due_ms)
+        small = NULL;
+    if (small != NULL)
+        return lend(small);
+    return big != NULL ? lend(big) : QUEUE_NONE;
+}
+
+int64_t queue_next_due_ms(bool may_be_big)
+{
+    const struct message *small = first_of(&q.heaps[0]);
+    const struct message *big = may_be_big ? first_of(&q.heaps[1]) : NULL;
+    int64_t due_ms = small != NULL ? small->due_ms : INT64_MAX;
+    return big != NULL && big->due_ms < due_ms ? big->due_ms : due_ms;
 }
 
 queue_id queue_older_than(int64_t born_ms)
 {
-    for (uint32_t i = 0; i < q.heap_count; i++)
-        if (q.messages[q.heap[i]].born_ms < born_ms)
-            return lend(&q.messages[q.heap[i]]);
+    for (size_t h = 0; h < 2; h++)
+        for (uint32_t i = 0; i < q.heaps[h].count; i++) {
+            struct message *m = &q.messages[q.heaps[h].numbers[i]];
+            if (m->born_ms < born_ms)
+                return lend(m);
+        }
     return QUEUE_NONE;
 }
 
@@ -414,7 +499,10 @@ bool queue_next_recipient(queue_id id, struct queue_recipient *r)
 void queue_settle(queue_id id, const struct queue_recipient *r,
                   enum queue_verdict verdict)
 {
-    struct message *m = owned(id, LENT);
+    /* With one flight for all, recipients are refused behind the launch. */
+    struct message *m = find(id);
+    if (m == NULL || (m->state != LENT && m->state != FLYING))
+        bug("a message was settled by someone who does not own it");
     struct record *record = record_at(r->block, r->offset);
     if (record->verdict >= QUEUE_DONE)
         bug("a recipient was settled twice");
@@ -463,7 +551,7 @@ bool queue_return(queue_id id, int64_t due_ms)
 {
     struct message *m = owned(id, LENT);
     struct queue_recipient r = {0};
-    if (m->open_recipients == 0) {
+    if (m->open_recipients == 0 || m->is_withdrawn) {
         vacate(m);
         return true;
     }
@@ -472,6 +560,30 @@ bool queue_return(queue_id id, int64_t due_ms)
             record_at(r.block, r.offset)->verdict = QUEUE_OPEN;
     wait_until(m, due_ms);
     return false;
+}
+
+bool queue_launch(queue_id id)
+{
+    struct message *m = owned(id, LENT);
+    if (m->is_withdrawn)
+        return false;
+    m->state = FLYING;
+    return true;
+}
+
+void queue_land(queue_id id, bool is_answered)
+{
+    struct message *m = find(id);
+    if (m == NULL || m->state != FLYING)
+        return;
+    m->state = LENT;
+    m->is_in_doubt |= !is_answered;
+}
+
+bool queue_is_withdrawn(queue_id id)
+{
+    const struct message *m = find(id);
+    return m != NULL && m->is_withdrawn;
 }
 
 const char *queue_reverse_path(queue_id id)
@@ -526,21 +638,49 @@ int64_t queue_retry_ms(int64_t age_ms, int64_t first_ms, int64_t max_ms)
 
 /* ---- For people and tests ------------------------------------------------ */
 
+static void count_message(struct queue_counts *out, const struct message *m)
+{
+    if (m->state < WAITING || m->is_withdrawn)
+        return;
+    out->messages++;
+    out->sending += m->state >= LENT;
+    out->in_doubt += m->is_in_doubt;
+    out->promised += m->is_promised;
+    if (out->oldest_ms == 0 || m->born_ms < out->oldest_ms)
+        out->oldest_ms = m->born_ms;
+}
+
 void queue_count(struct queue_counts *out)
 {
-    *out = (struct queue_counts){.blocks_free = q.free_count,
+    *out = (struct queue_counts){.writing = q.writing,
+                                 .blocks_free = q.free_count,
                                  .blocks_reserved = q.reserved};
-    for (uint32_t i = 0; i < QUEUE_MESSAGES; i++) {
-        out->writing += q.messages[i].state == WRITING;
-        out->messages += q.messages[i].state >= WAITING;
-    }
+    for (uint32_t i = 0; i < QUEUE_MESSAGES; i++)
+        count_message(out, &q.messages[i]);
+}
+
+static const char *const state_names[] = {
+    [WAITING] = "waiting", [LENT] = "sending", [FLYING] = "in_flight"};
+
+bool queue_look(queue_id id, struct queue_view *out)
+{
+    const struct message *m = find(id);
+    if (m == NULL || m->state < WAITING)
+        return false;
+    *out = (struct queue_view){.state = m->is_withdrawn ? "withdrawn"
+                                                        : state_names[m->state],
+                               .open_recipients = m->open_recipients,
+                               .due_ms = m->due_ms,
+                               .is_in_doubt = m->is_in_doubt,
+                               .is_promised = m->is_promised};
+    return true;
 }
 
 queue_id queue_walk(queue_id after)
 {
     uint32_t i = after == QUEUE_NONE ? 0 : after % QUEUE_MESSAGES + 1;
     for (; i < QUEUE_MESSAGES; i++)
-        if (q.messages[i].state >= WAITING)
+        if (q.messages[i].state >= WAITING && !q.messages[i].is_withdrawn)
             return q.messages[i].id;
     return QUEUE_NONE;
 }
@@ -566,9 +706,10 @@ static const char *unsound_message(const struct message *m, uint32_t *blocks)
         !mark_chain(m->body.first, m->body.last, blocks))
         return "a block is in two chains";
     bool in_heap = m->heap_place != NOT_IN_HEAP;
+    const struct heap *h = heap_of(m);
     if (in_heap != (m->state == WAITING) ||
-        (in_heap && (m->heap_place >= q.heap_count ||
-                     &q.messages[q.heap[m->heap_place]] != m)))
+        (in_heap && (m->heap_place >= h->count ||
+                     &q.messages[h->numbers[m->heap_place]] != m)))
         return "the due order and a message disagree";
     if (m->state != WRITING && m->reserved != 0)
         return "a committed message holds a reservation";
@@ -593,9 +734,10 @@ const char *queue_unsound(void)
         return "blocks are lost";
     if (reserved != q.reserved || reserved > q.free_count)
         return "reservations do not add up";
-    for (uint32_t i = 1; i < q.heap_count; i++)
-        if (due_at(i) < due_at((i - 1) / 2))
-            return "the due order is broken";
+    for (const struct heap *h = q.heaps; h < q.heaps + 2; h++)
+        for (uint32_t i = 1; i < h->count; i++)
+            if (due_at(h, i) < due_at(h, (i - 1) / 2))
+                return "the due order is broken";
     return NULL;
 }
 

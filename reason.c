@@ -69,6 +69,9 @@ static const struct {
     [REASON_REFUSED] = {"message refused:", NULL},
     [REASON_QUEUE_FULL] = {"the queue is full",
                            "mail waits for the smarthost: see why"},
+    [REASON_ROUTE_RESTS] = {"the smarthost cannot be reached now, and ack_late "
+                            "refuses",
+                            "it will send again; see route=paused for why"},
     [REASON_TOO_MANY_RECIPIENTS] = {"too many recipients",
                                     "raise recipients_max"},
     [REASON_TOO_MANY_ERRORS] = {"too many errors", NULL},

@@ -32,6 +32,7 @@ enum reason {
     REASON_TOO_LARGE,       /* detail: size and limit */
     REASON_REFUSED,         /* detail: the reply */
     REASON_QUEUE_FULL,
+    REASON_ROUTE_RESTS,
     REASON_TOO_MANY_RECIPIENTS,
     REASON_TOO_MANY_ERRORS,
     REASON_NO_MESSAGE,

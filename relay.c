@@ -49,7 +49,10 @@ enum exit_code {
     EXIT_CONFIG = 78       /* EX_CONFIG */
 };
 
-static volatile sig_atomic_t wants_stop, wants_reload;
+#define QUEUE_LINES_PER_TURN 64
+#define QUEUE_LINES_MS       20
+
+static volatile sig_atomic_t wants_stop, wants_reload, wants_queue;
 static int signal_pipe[2] = {-1, -1}; /* ends the poll() that it interrupts */
 static char hostname[256];
 
@@ -60,8 +63,10 @@ static void on_signal(int number)
     int saved = errno;
     if (number == SIGHUP)
         wants_reload = 1;
-    else
-        wants_stop = 1;
+    else if (number == SIGUSR1)
+        wants_queue = 1;
+    else if (wants_stop < 2) /* the second one is impatient */
+        wants_stop++;
     /* A signal between the look at the flags and poll() would else be slept
      * over. A full pipe is awake already. */
     ssize_t n = write(signal_pipe[1], "", 1);
@@ -78,6 +83,7 @@ static bool catch_signals(void)
     sigaction(SIGTERM, &act, NULL);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGHUP, &act, NULL);
+    sigaction(SIGUSR1, &act, NULL);
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);
     return true;
@@ -395,6 +401,32 @@ static void reload(const char *file)
     log_line(LOG_AT_INFO, "relay", "reload=done");
 }
 
+/* SIGUSR1: what waits, a few lines a turn, so that the log's reader keeps up.
+ * Returns when the next turn is due. */
+static int64_t show_queue(int64_t now_ms)
+{
+    static queue_id last;
+    static bool is_under_way;
+    struct queue_counts n;
+    if (wants_queue) {
+        wants_queue = 0;
+        last = QUEUE_NONE;
+        is_under_way = true;
+        queue_count(&n);
+        log_line(LOG_AT_INFO, "relay",
+                 "queue messages=%u sending=%u in_doubt=%u promised=%u "
+                 "oldest_s=%lld blocks_free=%u",
+                 n.messages, n.sending, n.in_doubt, n.promised,
+                 n.oldest_ms ? (long long)((now_ms - n.oldest_ms) / 1000) : 0,
+                 n.blocks_free);
+    }
+    if (!is_under_way)
+        return INT64_MAX;
+    last = fate_log_queue(last, QUEUE_LINES_PER_TURN, now_ms);
+    is_under_way = last != QUEUE_NONE;
+    return is_under_way ? now_ms + QUEUE_LINES_MS : INT64_MAX;
+}
+
 /* No new clients; what is under way gets a few seconds; then every message
  * that is left is named, since it lived in memory only. */
 static enum exit_code drain(void)
@@ -406,11 +438,12 @@ static enum exit_code drain(void)
     for (;;) {
         queue_count(&n);
         bool is_done = n.messages == 0 && smtp_in_clients() == 0;
-        if (is_done || clock_ms() >= end_ms)
+        if (is_done || clock_ms() >= end_ms || wants_stop > 1)
             break;
         turn(end_ms);
     }
     log_set_patience(LOG_PATIENCE_MS); /* these lines are a promise */
+    smtp_in_abandon(clock_ms());
     smtp_out_abandon(clock_ms());
     unsigned lost = fate_log_lost(clock_ms());
     settings_wipe();
@@ -428,7 +461,7 @@ static int run(const char *file)
     while (!wants_stop) {
         if (wants_reload)
             reload(file);
-        turn(INT64_MAX);
+        turn(show_queue(clock_ms()));
     }
     return (int)drain();
 }

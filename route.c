@@ -8,10 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "advice.h"
 #include "buf.h"
 #include "config.h"
+#include "crypto.h"
 #include "dns.h"
 #include "log.h"
+#include "promise.h"
 #include "queue.h"
 #include "settings.h"
 
@@ -26,9 +29,11 @@ static struct {
     struct ip_address addresses[DNS_ADDRESSES_MAX];
     unsigned count, next; /* of this round; next == count: a new one is due */
     struct ip_address good;
-    unsigned ready;  /* connections */
-    bool is_crowded; /* the smarthost takes no more of them */
-    char why[256];   /* of the rest */
+    unsigned ready;          /* connections */
+    bool is_crowded;         /* the smarthost takes no more of them */
+    char why[256];           /* of the rest */
+    const char *told_advice; /* what the log was told last, while it fails */
+    char told_why[256];
 } route;
 
 void route_init(void)
@@ -40,8 +45,15 @@ void route_init(void)
 void route_renew(void)
 {
     unsigned ready = route.ready;
+    const char *advice = route.told_advice;
+    char why[sizeof route.told_why];
+    memcpy(why, route.told_why, sizeof why);
     dns_forget(route.ticket);
     route_init();
+    promise_route_rests(0, "");
+    /* The log was told of a fault: it will hear of its end, too. */
+    route.told_advice = advice;
+    memcpy(route.told_why, why, sizeof why);
     route.ready = ready;
 }
 
@@ -54,8 +66,9 @@ const char *route_smarthost(void)
     return text;
 }
 
-const char *route_why(int64_t now_ms, int64_t *rest_ms)
+const char *route_why(int64_t now_ms, int64_t *rest_ms, const char **advice)
 {
+    *advice = route.told_advice;
     if (route_is_open(now_ms))
         return NULL;
     *rest_ms = route.until_ms - now_ms;
@@ -81,9 +94,38 @@ int64_t route_wake_ms(void)
     return route.ticket != DNS_NO_SLOT ? ROUTE_WAKES_ITSELF : route.ask_at_ms;
 }
 
-void route_failed(int64_t least_ms, const char *why, int64_t now_ms)
+/* The same advice is the same fault, though the words bear times and names;
+ * where there is none, the words must do. */
+static bool is_news(const char *why, const char *advice)
+{
+    if (*route.told_why == '\0' || advice != route.told_advice)
+        return true;
+    return advice == NULL &&
+           strncmp(why, route.told_why, sizeof route.told_why - 1) != 0;
+}
+
+static void tell_rest(int64_t rest_ms, const char *why, const char *advice)
 {
     struct queue_counts n;
+    queue_count(&n);
+    log_line(is_news(why, advice) ? LOG_AT_WARN : LOG_AT_DEBUG, "out",
+             "route=paused for_s=%lld smarthost=%s why=\"%s\"%s%s%s waiting=%u",
+             (long long)(rest_ms / 1000), route_smarthost(), why,
+             advice != NULL ? " advice=\"" : "", advice != NULL ? advice : "",
+             advice != NULL ? "\"" : "", n.messages);
+    route.told_advice = advice;
+    text_copy(route.told_why, sizeof route.told_why, why);
+}
+
+/* Up to a fifth more, lest all relays of a company come back at once. */
+static int64_t jittered(int64_t rest_ms)
+{
+    return rest_ms + rest_ms / 5 * (crypto_random_u32() >> 24) / 255;
+}
+
+void route_failed(int64_t least_ms, const char *why, const char *advice,
+                  int64_t now_ms)
+{
     if (route.failing_since_ms == 0)
         route.failing_since_ms = now_ms;
     int64_t rest_ms = queue_retry_ms(now_ms - route.failing_since_ms,
@@ -91,18 +133,17 @@ void route_failed(int64_t least_ms, const char *why, int64_t now_ms)
                                      settings()->retry_max_seconds * 1000);
     if (rest_ms < least_ms)
         rest_ms = least_ms;
+    rest_ms = jittered(rest_ms);
     route.is_resting = true;
     route.until_ms = now_ms + rest_ms;
     route.next = route.count = 0;
     text_copy(route.why, sizeof route.why, why);
-    queue_count(&n);
-    log_line(LOG_AT_WARN, "out",
-             "route=paused for_s=%lld smarthost=%s why=\"%s\" waiting=%u",
-             (long long)(rest_ms / 1000), route_smarthost(), why, n.messages);
+    tell_rest(rest_ms, why, advice);
+    promise_route_rests(route.until_ms, advice != NULL ? advice : why);
 }
 
 void route_address_failed(const struct ip_endpoint *at, const char *why,
-                          int64_t now_ms)
+                          const char *advice, int64_t now_ms)
 {
     char text[IP_ENDPOINT_BYTES], whole[512];
     snprintf(whole, sizeof whole, "%s: %.400s", ip_format_endpoint(at, text),
@@ -115,7 +156,7 @@ void route_address_failed(const struct ip_endpoint *at, const char *why,
         return;
     }
     if (route.next >= route.count) {
-        route_failed(0, whole, now_ms);
+        route_failed(0, whole, advice, now_ms);
         return;
     }
     log_line(LOG_AT_INFO, "out", "address=failed why=\"%s\" left=%u", whole,
@@ -138,11 +179,13 @@ void route_left(void)
 
 void route_proved(void)
 {
-    if (route.failing_since_ms != 0)
+    if (*route.told_why != '\0')
         log_line(LOG_AT_INFO, "out", "route=up smarthost=%s",
                  route_smarthost());
     route.failing_since_ms = 0;
     route.is_resting = false;
+    *route.told_why = '\0';
+    promise_route_rests(0, "");
 }
 
 static bool family_is_wanted(const struct ip_address *a)
@@ -195,7 +238,9 @@ static bool find_addresses(int64_t now_ms)
              state == DNS_FOUND ? "the name has no address of the family that "
                                   "smarthost_family wants"
                                 : answer.why);
-    route_failed(0, why, now_ms);
+    struct advice a =
+        advice_on_fault(ADVICE_AT_NAME, settings()->smarthost_port, why);
+    route_failed(a.rest_s * (int64_t)1000, why, a.text, now_ms);
     return false;
 }
 

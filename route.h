@@ -1,8 +1,9 @@
 /* route: the one way out: which address of the smarthost to try next, and
  * whether the route is up or rests until a time because of something.
  *
- * A fault of the route holds every message and blames none. Each rest is one
- * log line, however many wait. Must never know: connections, messages. */
+ * A fault of the route holds every message and blames none. Each change is one
+ * log line, however many wait and however often it is tried. Must never know:
+ * connections, messages. */
 #ifndef LANPOST_ROUTE_H
 #define LANPOST_ROUTE_H
 
@@ -17,8 +18,9 @@ void route_init(void);
 /* False while the route rests. */
 bool route_is_open(int64_t now_ms);
 
-/* Why it rests, and for how long yet; NULL: it does not. */
-const char *route_why(int64_t now_ms, int64_t *rest_ms);
+/* Why it rests, for how long yet, and what to do (NULL: nothing); NULL: it
+ * does not rest. */
+const char *route_why(int64_t now_ms, int64_t *rest_ms, const char **advice);
 
 /* True when a further connection may be tried. */
 bool route_takes_more(int64_t now_ms);
@@ -41,12 +43,14 @@ void route_ready(const struct ip_endpoint *at);
 void route_left(void);
 void route_proved(void);
 void route_address_failed(const struct ip_endpoint *at, const char *why,
-                          int64_t now_ms);
+                          const char *advice, int64_t now_ms);
 
 /* The smarthost itself refuses to work for us, at any address. Rests for
- * as long as it has been failing, within the settings' bounds; least_ms: at
- * least so long. why must be clean for the log. */
-void route_failed(int64_t least_ms, const char *why, int64_t now_ms);
+ * as long as it has been failing, within the settings' bounds and a little
+ * more by chance; least_ms: at least so long. why must be clean for the log;
+ * advice: NULL = none. What is no news is logged for debugging alone. */
+void route_failed(int64_t least_ms, const char *why, const char *advice,
+                  int64_t now_ms);
 
 /* Forgets rest, addresses and preferences: the settings have changed. */
 void route_renew(void);

@@ -409,6 +409,41 @@ static bool check_policy(struct load *l)
     return true;
 }
 
+/* The seconds of "port=seconds"; -1: that is none. */
+static int64_t wait_of_pair(const char *left, const char *right, unsigned *port)
+{
+    char rest;
+    unsigned seconds;
+    if (sscanf(left, "%5u%c", port, &rest) != 1 || *port == 0 ||
+        *port > UINT16_MAX || sscanf(right, "%3u%c", &seconds, &rest) != 1 ||
+        seconds > 600)
+        return -1;
+    return seconds;
+}
+
+/* Without a wait every message would be late, and refused. */
+static bool check_waits(struct load *l)
+{
+    char left[VALUE_PAIR_BYTES], right[VALUE_PAIR_BYTES];
+    const char *at = l->s.ack_wait_at;
+    bool has_none = l->s.ack_wait_seconds == 0;
+    while (value_next_pair(&at, left, right)) {
+        unsigned port;
+        int64_t seconds = wait_of_pair(left, right, &port);
+        if (seconds < 0)
+            return fail(l, row_of("ack_wait_at"),
+                        "\"%.60s=%.60s\" is no port=seconds such as 465=60, "
+                        "0 to 600 seconds",
+                        left, right);
+        has_none |= seconds == 0;
+    }
+    if (has_none && l->s.ack_late == ACK_LATE_REFUSE)
+        return fail(l, row_of("ack_late"),
+                    "refuse needs ack_wait_seconds (and each of ack_wait_at) "
+                    "above 0");
+    return true;
+}
+
 static bool check_names(struct load *l)
 {
     if (*l->s.hostname != '\0' &&
@@ -423,7 +458,7 @@ static bool check_all(struct load *l)
     if (!parse_smarthost(l) || !check_secret_is_kept(l) || !load_password(l) ||
         !check_auth(l) || !check_ca_file(l) || !check_names(l) ||
         !check_addresses(l) || !check_rewrites(l) || !check_domains(l) ||
-        !check_policy(l))
+        !check_policy(l) || !check_waits(l))
         return false;
     if (l->s.listen.count == 0 && l->s.listen_tls.count == 0)
         return fail(l, row_of("listen"), "is empty; no device could connect");
@@ -434,6 +469,19 @@ static bool check_all(struct load *l)
                     "is above retry_max_seconds; lower it");
     l->s.listen_is_preset = l->line_of[row_of("listen") - rows] == 0;
     return true;
+}
+
+int64_t settings_ack_wait_ms(uint16_t port)
+{
+    char left[VALUE_PAIR_BYTES], right[VALUE_PAIR_BYTES];
+    const char *at = settings()->ack_wait_at;
+    unsigned listed;
+    while (value_next_pair(&at, left, right)) {
+        int64_t seconds = wait_of_pair(left, right, &listed);
+        if (seconds >= 0 && listed == port)
+            return seconds * 1000;
+    }
+    return settings()->ack_wait_seconds * 1000;
 }
 
 /* ---- Loading ------------------------------------------------------------- */

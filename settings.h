@@ -56,6 +56,10 @@ enum settings_any_auth {
     ANY_AUTH_NO,
     ANY_AUTH_YES
 };
+enum settings_ack_late {
+    ACK_LATE_QUEUE,
+    ACK_LATE_REFUSE
+};
 enum settings_rewrite {
     REWRITE_NEVER,
     REWRITE_UNQUALIFIED,
@@ -68,6 +72,9 @@ enum settings_log {
 
 /* The values in force. */
 const struct settings *settings(void);
+
+/* ack_wait_seconds of the listener at this port. */
+int64_t settings_ack_wait_ms(uint16_t port);
 
 #define SETTINGS_ERROR_BYTES 512
 #define SETTINGS_WHY_BYTES   320

@@ -1,14 +1,16 @@
-/* smtp_courier: one connection to the smarthost, the client side of RFC 5321
- * from connect to QUIT.
+/* smtp_courier: one connection to the smarthost: its state, and the doors
+ * through which all that happens to it goes.
  *
  * Reports to the route what became of an address, and to the queue what
- * became of a message. Must never know: other connections, smtp_session. */
+ * became of a message. Must never know: what a reply means, other connections,
+ * smtp_session. */
 #ifndef LANPOST_SMTP_COURIER_H
 #define LANPOST_SMTP_COURIER_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "advice.h"
 #include "config.h"
 #include "delivery.h"
 #include "ip.h"
@@ -48,9 +50,11 @@ struct courier {
     unsigned features;   /* delivery_feature bits */
     unsigned mechanisms; /* SASL_BITs offered */
     unsigned messages;   /* given back over this connection */
+    int64_t ready_ms;    /* of the login */
     bool is_last;        /* address of its round; else the next may be better */
     bool is_secure;      /* TLS is up and verified */
     bool is_ready;       /* logged in; the route counts on it */
+    bool has_idled;      /* for a device that was still writing, once */
     bool is_out_of_step; /* words came that nobody asked for */
     struct delivery d;
     uint8_t in[CONNECTION_IN_BYTES], out[CONNECTION_OUT_BYTES];
@@ -63,17 +67,42 @@ void courier_init(const char *hostname);
 void courier_start(struct courier *c, int fd, const struct ip_endpoint *at,
                    bool is_last, int64_t now_ms);
 
-/* Takes a borrowed message, while COURIER_IDLE. */
-void courier_begin(struct courier *c, queue_id id, int64_t now_ms);
-
-/* Acts on what came and on what is overdue; it may be vacant afterwards. */
-void courier_run(struct courier *c, const struct poller *p, int64_t now_ms);
-
 /* The program ends: gives the message in hand back, in doubt or not. */
 void courier_abandon(struct courier *c, int64_t now_ms);
 
 /* Says QUIT when idle, or behind the message in hand; ends at once when not
  * yet ready. */
 void courier_quit(struct courier *c, int64_t now_ms);
+
+/* ---- Doors: nothing else gives a message back or ends a connection ------- */
+
+/* Waits for what comes in a state, and sends what it sends. wait_anew: for as
+ * long again, after progress. */
+void courier_enter(struct courier *c, enum courier_state state, int64_t now_ms);
+void courier_wait_anew(struct courier *c, int64_t now_ms);
+
+/* The message in hand, if any, goes back: freed when all its recipients are
+ * settled, else tried again at due_ms. */
+void courier_give_back(struct courier *c, int64_t due_ms);
+
+/* The slot is vacant behind it. */
+void courier_drop(struct courier *c);
+
+/* A connection that cannot go on. Whom that concerns depends on how far it
+ * was: the message in hand, the address, or nobody. why: any bytes. */
+void courier_stumble(struct courier *c, const char *why, int64_t now_ms);
+
+/* The smarthost will not work for us at any address. reply: "" = it said
+ * nothing. */
+void courier_end_route(struct courier *c, const char *why, const char *reply,
+                       int64_t now_ms);
+
+/* What the reply at hand means for whom, by the step that it answers. */
+struct advice courier_judge(const struct courier *c);
+
+/* What did not come in time. */
+const char *courier_late(const struct courier *c);
+bool courier_is_pipelining(const struct courier *c);
+enum sasl_mechanism courier_mechanism(const struct courier *c);
 
 #endif

@@ -15,6 +15,7 @@
 #include "settings.h"
 #include "smtp_verbs.h"
 
+#define TOLD_MS    2000 /* for an acknowledgement on a LAN, and more */
 #define REPLY_ROOM 1024 /* the longest reply, with a line to spare */
 
 static const char R_LONG_LINE[] = "500 5.5.2 Command line too long";
@@ -234,20 +235,20 @@ static const char *user_text(const struct session *c, char *text, size_t room)
     return *text != '\0' ? text : "\"\"";
 }
 
-static void log_accepted(const struct session *c)
+static void log_accepted(const struct session *c, queue_id id, const char *ack)
 {
     char helo[64], from[128], user[64], repairs[128];
     log_line(LOG_AT_INFO, "in",
              "id=%08X client=%s helo=\"%s\" from=<%s> rcpt=%u bytes=%llu "
-             "tls=%s auth=%s%s accepted ack=queued",
-             (unsigned)c->t.id, session_client(c),
+             "tls=%s auth=%s%s accepted ack=%s",
+             (unsigned)id, session_client(c),
              log_clean(helo, sizeof helo, c->helo, strlen(c->helo)),
              log_clean(from, sizeof from, c->t.reverse_path,
                        strlen(c->t.reverse_path)),
              c->t.recipients, (unsigned long long)c->t.bytes,
              c->link.tls != NULL ? tls_version(c->link.tls) : "-",
              user_text(c, user, sizeof user),
-             repairs_text(c, repairs, sizeof repairs));
+             repairs_text(c, repairs, sizeof repairs), ack);
 }
 
 static void refuse_message(struct session *c, const char *reply, int64_t now_ms)
@@ -276,13 +277,26 @@ static const char *protocol_of(const struct session *c)
     return c->is_esmtp ? names[kind] : "SMTP";
 }
 
-static void finish_body(struct session *c, int64_t now_ms)
+/* The same bytes once more, behind an answer that never arrived: our second
+ * copy goes, and its device gets the first one's verdict. */
+static bool join(struct session *c, const uint8_t print[CRYPTO_SHA256_BYTES],
+                 int64_t now_ms)
 {
-    if (session_is_stopping()) { /* its own memory is the better place now */
-        session_tell(c, REASON_STOPPING, NULL);
-        session_hang_up(c, R_STOPPED, now_ms);
-        return;
-    }
+    c->held = c->t.fault == INTAKE_GOOD
+                  ? promise_join(print, c->ack_wait_ms, now_ms)
+                  : 0;
+    if (c->held == 0)
+        return false;
+    log_accepted(c, promise_message(c->held), "joined");
+    log_count(LOG_JOINED);
+    session_end_transaction(c);
+    session_enter(c, SESSION_VERDICT, now_ms);
+    return true;
+}
+
+static void commit(struct session *c, const uint8_t print[CRYPTO_SHA256_BYTES],
+                   int64_t now_ms)
+{
     static const char *const replies[] = {[INTAKE_FULL] = session_full,
                                           [INTAKE_TOO_BIG] = envelope_too_big,
                                           [INTAKE_LOOP] = R_LOOP,
@@ -291,10 +305,28 @@ static void finish_body(struct session *c, int64_t now_ms)
                                     .hostname = session_hostname(),
                                     .protocol = protocol_of(c)};
     enum intake_fault fault = intake_end(&c->t, &origin, now_ms);
-    if (fault == INTAKE_GOOD)
-        session_enter(c, SESSION_VERDICT, now_ms);
-    else
+    if (fault != INTAKE_GOOD) {
         refuse_message(c, replies[fault], now_ms);
+        return;
+    }
+    c->held = promise_make(c->t.id, print, c->ack_wait_ms, now_ms);
+    log_accepted(c, c->t.id, c->ack_wait_ms > 0 ? "held" : "queued");
+    session_end_transaction(c);
+    session_enter(c, SESSION_VERDICT, now_ms);
+}
+
+static void finish_body(struct session *c, int64_t now_ms)
+{
+    uint8_t print[CRYPTO_SHA256_BYTES];
+    if (session_is_stopping()) { /* its own memory is the better place now */
+        session_tell(c, REASON_STOPPING, NULL);
+        session_hang_up(c, R_STOPPED, now_ms);
+        return;
+    }
+    session_hear(c); /* it has read our 354, and what came before */
+    intake_print(&c->t, print);
+    if (!join(c, print, now_ms))
+        commit(c, print, now_ms);
 }
 
 static void take_body(struct session *c, int64_t now_ms)
@@ -306,20 +338,68 @@ static void take_body(struct session *c, int64_t now_ms)
         finish_body(c, now_ms);
 }
 
-/* The message is the queue's now; so is the word on what may be promised. */
-static void take_verdict(struct session *c, int64_t now_ms)
+/* A plain "sent" needs no line: that of the smarthost's verdict has it. */
+static void log_answer(const struct session *c, queue_id id, const char *reply,
+                       enum promise_answer a, int64_t now_ms)
 {
-    bool is_over = queue_fate(c->t.id) == QUEUE_OVER; /* it was quick */
-    buf_format(&c->link.out, "250 2.0.0 %s as %08X\r\n",
-               is_over ? "Passed on" : "Queued in memory", (unsigned)c->t.id);
-    log_accepted(c);
-    clients_note_mail(&c->client.address, (int64_t)time(NULL));
+    static const enum log_counter counters[] = {
+        [PROMISE_SENT] = LOG_ACCEPTED_HELD,
+        [PROMISE_QUEUED] = LOG_ACCEPTED_LATE,
+        [PROMISE_REFUSED] = LOG_REFUSED,
+        [PROMISE_AGAIN] = LOG_REFUSED};
+    char text[PROMISE_REPLY_BYTES];
+    bool is_bad = a == PROMISE_REFUSED || a == PROMISE_AGAIN;
+    log_count(counters[a]);
+    log_clean(text, sizeof text, reply, strlen(reply));
+    if (is_bad || (a == PROMISE_QUEUED && c->ack_wait_ms > 0))
+        log_line(is_bad ? LOG_AT_WARN : LOG_AT_INFO, "in",
+                 "id=%08X client=%s answered=\"%s\" held_ms=%lld", (unsigned)id,
+                 session_client(c), text, (long long)(now_ms - c->since_ms));
+    if (is_bad)
+        clients_note_failure(&c->client.address, reply, NULL,
+                             (int64_t)time(NULL));
+    else
+        clients_note_mail(&c->client.address, (int64_t)time(NULL));
+}
+
+/* False: it is not known yet what may be promised. */
+static bool take_verdict(struct session *c, int64_t now_ms)
+{
+    char reply[PROMISE_REPLY_BYTES];
+    queue_id id = promise_message(c->held);
+    enum promise_answer a = promise_answer(c->held, now_ms, reply);
+    if (a == PROMISE_WAITS) {
+        /* Half a connection: its device may be deaf, or gone. */
+        if (c->link.is_shut)
+            promise_doubt(c->held, now_ms);
+        return false;
+    }
+    if (a == PROMISE_SILENCE) {
+        session_hang_up(c, NULL, now_ms);
+        return false;
+    }
+    session_say(c, reply);
+    log_answer(c, id, reply, a, now_ms);
+    c->told = c->held;
+    c->told_ms = now_ms;
+    c->was_shut_when_told = c->link.is_shut;
+    c->held = 0;
     c->junk = c->errors = 0;
     c->progress_ms = now_ms;
-    session_end_transaction(c);
     session_enter(c, SESSION_READY, now_ms);
     if (session_is_stopping())
         session_hang_up(c, session_stopping, now_ms);
+    return true;
+}
+
+/* An answer that arrives is acknowledged in milliseconds, and asked about
+ * until then; what takes longer may be lost on a dead line. */
+static void follow_answer(struct session *c, int64_t now_ms)
+{
+    if (!link_has_unheard(&c->link))
+        session_hear(c);
+    else if (now_ms >= c->told_ms + TOLD_MS)
+        promise_doubt(c->told, now_ms);
 }
 
 /* ---- A turn -------------------------------------------------------------- */
@@ -356,7 +436,7 @@ static bool has_had_enough(const struct session *c)
     return c->errors > CLIENT_ERRORS_MAX || c->junk > CLIENT_JUNK_MAX;
 }
 
-bool dialogue_has_work(const struct session *c)
+bool dialogue_has_work(const struct session *c, int64_t now_ms)
 {
     size_t length, whole;
     if (!has_room_to_answer(c))
@@ -364,8 +444,8 @@ bool dialogue_has_work(const struct session *c)
     switch (c->state) {
     case SESSION_BYE:
     case SESSION_SILENT: return false;
-    case SESSION_CHECK:
-    case SESSION_VERDICT: return true;
+    case SESSION_CHECK: return true;
+    case SESSION_VERDICT: return promise_is_ripe(c->held, now_ms);
     case SESSION_TLS:
         return c->link.step == LINK_UP &&
                (c->link.tls != NULL || buf_len(&c->link.out) == 0);
@@ -393,6 +473,8 @@ static bool act_on_lines(struct session *c, int64_t now_ms)
 bool dialogue_act(struct session *c, int64_t now_ms)
 {
     bool has_bytes = buf_len(&c->link.in) > 0;
+    if (c->told != 0)
+        follow_answer(c, now_ms);
     if (!has_room_to_answer(c))
         return false;
     switch (c->state) {
@@ -400,7 +482,7 @@ bool dialogue_act(struct session *c, int64_t now_ms)
     case SESSION_SILENT: return break_silence(c, now_ms);
     case SESSION_TLS: return go_on_with_tls(c, now_ms);
     case SESSION_CHECK: verbs_check_login(c, now_ms); return false;
-    case SESSION_VERDICT: take_verdict(c, now_ms); return true;
+    case SESSION_VERDICT: return take_verdict(c, now_ms);
     case SESSION_BODY: take_body(c, now_ms); return has_bytes;
     default: return act_on_lines(c, now_ms);
     }

@@ -21,7 +21,7 @@ void dialogue_start(struct session *c, int fd, const struct ip_endpoint *client,
  * bytes themselves; a turn without any. */
 bool dialogue_wants_input(const struct session *c);
 bool dialogue_takes_input(const struct session *c);
-bool dialogue_has_work(const struct session *c);
+bool dialogue_has_work(const struct session *c, int64_t now_ms);
 
 /* Its next turn costs a millisecond and more: a handshake, a password. */
 bool dialogue_is_heavy(const struct session *c);

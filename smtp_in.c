@@ -23,6 +23,7 @@
 #define COMMANDS_PER_TURN 50 /* then the others have their turn */
 #define ACCEPTS_PER_TURN  32
 #define BYE_MS            2000
+#define ARRIVAL_MS        20 /* between two looks whether it arrived */
 #define TELL_AGAIN_MS     10000
 
 static const char R_HOUSE_FULL[] = "421 4.3.2 Too many connections\r\n";
@@ -83,6 +84,8 @@ static int64_t deadline_of(const struct session *c, bool crowded)
         return c->since_ms + BYE_MS;
     if (c->state == SESSION_SILENT) /* no fault: then it is greeted */
         return c->since_ms + settings()->tls_detect_ms;
+    if (c->state == SESSION_VERDICT) /* it wakes us; then it is asked */
+        return INT64_MAX;
     if (c->state == SESSION_TLS)
         return c->since_ms + CLIENT_TLS_SECONDS * (int64_t)1000;
     if (c->state == SESSION_BODY)
@@ -95,22 +98,26 @@ static int64_t deadline_of(const struct session *c, bool crowded)
 
 /* The last reply must not die of a reset: a socket closed with unread bytes
  * sends one. So our side is shut first, and theirs read to its end. */
-static void say_goodbye(struct session *c)
+static void say_goodbye(struct session *c, int64_t now_ms)
 {
     buf_clear(&c->link.in);
     if (buf_len(&c->link.out) == 0 && !c->has_said_goodbye) {
         link_shut(&c->link);
         c->has_said_goodbye = true;
     }
-    if (c->link.has_ended || c->link.is_broken)
-        session_vacate(c);
+    /* Half a connection is closed only when it is known whether our answer
+     * arrived: else the next mail could be taken for a resend. */
+    bool is_gone = c->link.is_broken || c->link.was_reset;
+    if (is_gone || (c->link.has_ended && !session_is_unsure(c)))
+        session_vacate(c, now_ms);
 }
 
 /* The peer is gone, and its last words are dealt with. */
-static bool is_over(const struct session *c)
+static bool is_over(const struct session *c, int64_t now_ms)
 {
-    return c->link.is_broken || (c->link.has_ended && !dialogue_has_work(c) &&
-                                 dialogue_wants_input(c));
+    return c->link.is_broken ||
+           (c->link.has_ended && !dialogue_has_work(c, now_ms) &&
+            dialogue_wants_input(c));
 }
 
 static void run_client(struct session *c, const struct poller *p,
@@ -123,16 +130,16 @@ static void run_client(struct session *c, const struct poller *p,
     c->link.deadline_ms = deadline_of(c, is_crowded());
     bool is_late = link_is_late(&c->link, now_ms);
     if (c->state == SESSION_BYE && is_late) {
-        session_vacate(c);
+        session_vacate(c, now_ms);
         return;
     }
-    if (c->state != SESSION_BYE && is_over(c))
+    if (c->state != SESSION_BYE && is_over(c, now_ms))
         dialogue_end(c, DIALOGUE_ENDS_GONE, now_ms);
     else if (is_late)
         dialogue_end(c, DIALOGUE_ENDS_LATE, now_ms);
     link_flush(&c->link);
     if (c->state == SESSION_BYE)
-        say_goodbye(c);
+        say_goodbye(c, now_ms);
 }
 
 /* ---- Connections --------------------------------------------------------- */
@@ -178,11 +185,11 @@ static void turn_away(int fd, const struct ip_endpoint *client, bool is_tls,
 /* Reading to the end of one who has his last reply is a courtesy, and gives
  * way when slots are short: a device that reconnects in the very turn of its
  * QUIT would else count twice. */
-static void end_goodbyes(void)
+static void end_goodbyes(int64_t now_ms)
 {
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         if (sessions[i].state == SESSION_BYE && sessions[i].has_said_goodbye)
-            session_vacate(&sessions[i]);
+            session_vacate(&sessions[i], now_ms);
 }
 
 /* For TLS neither a handshake gives way, which has a deadline of its own, nor
@@ -209,7 +216,7 @@ static void evict_laziest(bool is_for_tls, int64_t now_ms)
         return;
     dialogue_end(laziest, DIALOGUE_ENDS_LATE, now_ms);
     link_flush(&laziest->link);
-    session_vacate(laziest);
+    session_vacate(laziest, now_ms);
 }
 
 static bool is_address_full(const struct ip_address *address)
@@ -217,12 +224,24 @@ static bool is_address_full(const struct ip_address *address)
     return clients_from(address) >= (unsigned)settings()->clients_per_address;
 }
 
+/* Listeners differ in it only where somebody says so. */
+static int64_t ack_wait_of(int fd)
+{
+    struct sockaddr_storage address;
+    struct ip_endpoint own = {.port = 0};
+    socklen_t length = sizeof address;
+    if (*settings()->ack_wait_at != '\0' &&
+        getsockname(fd, (struct sockaddr *)&address, &length) == 0)
+        ip_from_sockaddr(&address, &own);
+    return settings_ack_wait_ms(own.port);
+}
+
 void smtp_in_adopt(int fd, const struct ip_endpoint *client, bool is_tls,
                    int64_t now_ms)
 {
     int on = 1;
     if (vacant_slot() == NULL || is_address_full(&client->address))
-        end_goodbyes();
+        end_goodbyes(now_ms);
     if (is_address_full(&client->address)) {
         turn_away(fd, client, is_tls, R_YOURS_FULL, now_ms);
         return;
@@ -237,10 +256,11 @@ void smtp_in_adopt(int fd, const struct ip_endpoint *client, bool is_tls,
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    c->ack_wait_ms = ack_wait_of(fd);
     dialogue_start(c, fd, client, is_tls, now_ms);
     link_flush(&c->link);
     if (c->state == SESSION_BYE) /* nothing else would wake it */
-        say_goodbye(c);
+        say_goodbye(c, now_ms);
 }
 
 void smtp_in_prep(struct poller *p, int64_t now_ms)
@@ -254,8 +274,12 @@ void smtp_in_prep(struct poller *p, int64_t now_ms)
             continue;
         c->link.deadline_ms = deadline_of(c, crowded);
         link_prep(&c->link, p, dialogue_wants_input(c));
-        if (dialogue_has_work(c))
+        if (dialogue_has_work(c, now_ms))
             poller_wake_at(p, now_ms);
+        if (c->state == SESSION_VERDICT)
+            poller_wake_at(p, promise_due_ms(c->held, now_ms));
+        if (c->state == SESSION_BYE && c->link.has_ended)
+            poller_wake_at(p, now_ms + ARRIVAL_MS);
     }
 }
 
@@ -323,8 +347,23 @@ void smtp_in_drain(int64_t now_ms)
             sessions[i].state < SESSION_MAIL) {
             dialogue_end(&sessions[i], DIALOGUE_ENDS_STOPPING, now_ms);
             link_flush(&sessions[i].link);
-            say_goodbye(&sessions[i]);
+            say_goodbye(&sessions[i], now_ms);
         }
+}
+
+void smtp_in_abandon(int64_t now_ms)
+{
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        struct session *c = &sessions[i];
+        if (c->state != SESSION_VERDICT)
+            continue;
+        promise_hurry(c->held, now_ms);
+        dialogue_act(c, now_ms);
+        if (c->state == SESSION_VERDICT)
+            dialogue_end(c, DIALOGUE_ENDS_STOPPING, now_ms);
+        link_flush(&c->link);
+        say_goodbye(c, now_ms);
+    }
 }
 
 bool smtp_in_init(const char *hostname)
@@ -332,6 +371,7 @@ bool smtp_in_init(const char *hostname)
     const struct settings *s = settings();
     session_init(hostname);
     clients_init();
+    promise_init();
     return door_open(DOOR_PLAIN, s->listen.items, s->listen.count,
                      s->listen_is_preset) &&
            door_open(DOOR_TLS, s->listen_tls.items, s->listen_tls.count, false);
@@ -339,5 +379,5 @@ bool smtp_in_init(const char *hostname)
 
 size_t smtp_in_memory_bytes(void)
 {
-    return sizeof sessions + clients_memory_bytes();
+    return sizeof sessions + clients_memory_bytes() + promise_memory_bytes();
 }

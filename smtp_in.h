@@ -29,6 +29,10 @@ void smtp_in_adopt(int fd, const struct ip_endpoint *client, bool is_tls,
 /* No new clients and no new messages; 421 to whoever has none under way. */
 void smtp_in_drain(int64_t now_ms);
 
+/* The end of the drain: whose reply is still held is told to send it again,
+ * and our copy is gone; where it is too late for that, nothing is said. */
+void smtp_in_abandon(int64_t now_ms);
+
 /* Connections that are open. */
 unsigned smtp_in_clients(void);
 

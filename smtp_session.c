@@ -54,6 +54,51 @@ void session_enter(struct session *c, enum session_state state, int64_t now_ms)
     c->since_ms = now_ms;
 }
 
+void session_hear(struct session *c)
+{
+    promise_heard(c->told);
+    c->told = 0;
+}
+
+static void log_unheard(const struct session *c, promise_ticket t)
+{
+    log_line(LOG_AT_WARN, "in",
+             "id=%08X client=%s unheard why=\"%s\" advice=\"it may send the "
+             "same again: that joins this one\"",
+             (unsigned)promise_message(t), session_client(c),
+             *c->link.why ? c->link.why : "its side was shut");
+}
+
+/* Whoever resets behind our answer is alive, and has mostly read it: some
+ * cameras always leave so, at times before their acknowledgement. To take
+ * their next alarm for a resend would lose it; a second copy only annoys. One
+ * that had shut its side before was closed already, and never read it. */
+bool session_is_unsure(const struct session *c)
+{
+    if (c->link.was_reset && !c->was_shut_when_told)
+        return false;
+    return promise_message(c->told) != QUEUE_NONE && link_has_unheard(&c->link);
+}
+
+/* A reply that the kernel could not get rid of was not heard; one that was
+ * acknowledged was, however rudely the device left. */
+static void lose(struct session *c, int64_t now_ms)
+{
+    if (promise_message(c->held) != QUEUE_NONE) {
+        log_unheard(c, c->held);
+        promise_unheard(c->held, now_ms);
+        log_count(LOG_UNHEARD);
+    }
+    c->held = 0;
+    if (session_is_unsure(c)) {
+        log_unheard(c, c->told);
+        promise_unheard(c->told, now_ms);
+        log_count(LOG_UNHEARD);
+        c->told = 0;
+    }
+    session_hear(c);
+}
+
 void session_end_transaction(struct session *c)
 {
     intake_cancel(&c->t);
@@ -103,10 +148,12 @@ void session_init(const char *our_name)
 void session_stop_all(void)
 {
     is_stopping = true;
+    promise_stop_all();
 }
 
-void session_vacate(struct session *c)
+void session_vacate(struct session *c, int64_t now_ms)
 {
+    lose(c, now_ms);
     session_end_transaction(c);
     login_end(&c->login);
     link_close(&c->link);

@@ -17,6 +17,7 @@
 #include "ip.h"
 #include "link.h"
 #include "login.h"
+#include "promise.h"
 #include "reason.h"
 #include "value.h"
 
@@ -31,7 +32,7 @@ enum session_state {
     SESSION_MAIL,    /* the first RCPT due */
     SESSION_RCPT,    /* RCPT or DATA due */
     SESSION_BODY,    /* bytes until CRLF.CRLF */
-    SESSION_VERDICT, /* the queue's word due */
+    SESSION_VERDICT, /* its reply is held: the smarthost's word due */
     SESSION_BYE,     /* the last reply to be sent, then the end */
     SESSION_STATES
 };
@@ -58,6 +59,11 @@ struct session {
     int64_t data_since_ms; /* of DATA */
     struct login login;    /* under way */
     struct intake t;       /* the message under way */
+    int64_t ack_wait_ms;   /* of its listener */
+    promise_ticket held;   /* an answer that is due */
+    int64_t told_ms;
+    bool was_shut_when_told; /* its side, before our answer */
+    promise_ticket told;     /* one that was given, and may not have arrived */
     struct link link;
     uint8_t in[CLIENT_IN_BYTES], out[CLIENT_OUT_BYTES];
 };
@@ -70,7 +76,7 @@ void session_stop_all(void);
 
 /* The slot is vacant behind it: cancels what is under way, closes the link,
  * wipes the rest. */
-void session_vacate(struct session *c);
+void session_vacate(struct session *c, int64_t now_ms);
 
 const char *session_client(const struct session *c); /* static */
 const char *session_hostname(void);
@@ -86,6 +92,11 @@ bool session_is_in(const struct session *c, const struct value_networks *n);
 
 void session_say(struct session *c, const char *reply);
 void session_enter(struct session *c, enum session_state state, int64_t now_ms);
+
+/* The last answer was heard. unsure: it is on its way still, as far as the
+ * kernel knows. */
+void session_hear(struct session *c);
+bool session_is_unsure(const struct session *c);
 
 /* The message under way is dropped; the session goes on. */
 void session_end_transaction(struct session *c);

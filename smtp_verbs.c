@@ -188,6 +188,13 @@ static void act_mail(struct session *c, const char *arg, int64_t now_ms)
         refuse_envelope(c, refusal, arg, size);
         return;
     }
+    /* Before the upload, while it costs nothing. */
+    refusal = c->is_allowed ? promise_outlook(c->ack_wait_ms, now_ms) : NULL;
+    if (refusal != NULL) {
+        session_say(c, refusal);
+        session_tell(c, REASON_ROUTE_RESTS, NULL);
+        return;
+    }
     /* A stranger gets no room in the queue; RCPT will tell him. */
     if (c->is_allowed && !intake_start(&c->t, &from, &sender, size)) {
         tell_full(c);

@@ -18,6 +18,7 @@
 #include "link.h"
 #include "log.h"
 #include "poller.h"
+#include "promise.h"
 #include "queue.h"
 #include "route.h"
 #include "settings.h"
@@ -54,24 +55,50 @@ static void put_route(struct buf *out, int64_t now_ms)
 {
     char text[40];
     int64_t rest_ms;
-    const char *why = route_why(now_ms, &rest_ms);
+    const char *advice, *why = route_why(now_ms, &rest_ms, &advice);
     buf_format(out, "smarthost  %s\n", route_smarthost());
     if (why == NULL)
         buf_puts(out, "route      up\n");
     else
-        buf_format(out, "route      rests for %s: %s\n",
-                   age_text(rest_ms / 1000, text), why);
+        buf_format(out, "route      rests for %s: %s%s%s\n",
+                   age_text(rest_ms / 1000, text), why,
+                   advice != NULL ? "\nadvice     " : "",
+                   advice != NULL ? advice : "");
 }
 
-static void put_queue(struct buf *out)
+/* Held ones have been promised to nobody yet, and notices never are. */
+static void put_queue(struct buf *out, int64_t now_ms)
 {
     struct queue_counts n;
+    char text[40];
     queue_count(&n);
+    int64_t oldest_s = (now_ms - n.oldest_ms) / 1000;
     buf_format(out,
-               "queue      %u waiting, %u being written, %u of %u KiB free\n",
-               n.messages, n.writing,
+               "queue      %u waiting, %u being sent, %u in doubt, "
+               "%u being written, %u devices wait for their answer\n"
+               "           %s%s%u of %u KiB free\n",
+               n.messages - n.sending, n.sending, n.in_doubt, n.writing,
+               promise_count_held(),
+               n.messages > 0 ? age_text(oldest_s, text) : "",
+               n.messages > 0 ? " is the age of the oldest; " : "",
                (unsigned)((uint64_t)n.blocks_free * QUEUE_BLOCK_BYTES / 1024),
                (unsigned)((uint64_t)QUEUE_BLOCKS * QUEUE_BLOCK_BYTES / 1024));
+    buf_format(out, "power cut  %u messages would be lost by a power cut now\n",
+               n.promised);
+}
+
+static void put_counters(struct buf *out)
+{
+    buf_format(out,
+               "answered   %lu with the smarthost's word, %lu queued, %lu "
+               "refused, %lu never heard, %lu sent again and joined\n"
+               "recipients %lu sent, %lu put off, %lu failed, %lu lost; "
+               "%lu messages in doubt\n",
+               log_counted(LOG_ACCEPTED_HELD), log_counted(LOG_ACCEPTED_LATE),
+               log_counted(LOG_REFUSED), log_counted(LOG_UNHEARD),
+               log_counted(LOG_JOINED), log_counted(LOG_SENT),
+               log_counted(LOG_LATER), log_counted(LOG_FAILED),
+               log_counted(LOG_LOST), log_counted(LOG_IN_DOUBT));
 }
 
 static void put_client(struct buf *out, const struct client *c, int64_t now_s)
@@ -95,7 +122,8 @@ void status_put_page(struct buf *out, int64_t now_ms, int64_t now_s)
     buf_format(out, "lanpost " LANPOST_VERSION ", up for %s\n",
                age_text((now_ms - started_ms) / 1000, text));
     put_route(out, now_ms);
-    put_queue(out);
+    put_queue(out, now_ms);
+    put_counters(out);
     const struct client *c = clients_walk(NULL);
     if (c == NULL)
         buf_puts(out, "\nNo device has called yet.\n");

@@ -141,6 +141,21 @@ static inline void talk_expect_log(const char *text, unsigned times)
                   text, found, times, talk.log);
 }
 
+/* The latest rest of the route in seconds, which is by chance up to a fifth
+ * longer than it must be. */
+static inline int talk_expect_rest(int least_s)
+{
+    const char *key = "route=paused for_s=", *last = NULL;
+    for (const char *at = talk.log; (at = strstr(at, key)); at++)
+        last = at;
+    ck_assert_msg(last != NULL, "no rest; log:\n%s", talk.log);
+    int rest_s = atoi(last + strlen(key));
+    ck_assert_msg(rest_s >= least_s && rest_s <= least_s + least_s / 5 + 1,
+                  "%d s, wanted %d and up to a fifth more; log:\n%s", rest_s,
+                  least_s, talk.log);
+    return rest_s;
+}
+
 /* ---- The loop ------------------------------------------------------------ */
 
 static inline int talk_turn(int wait_ms)
@@ -172,6 +187,15 @@ static inline void talk_advance_ms(int64_t ms)
         talk_settle();
     }
     talk.now_ms = until_ms;
+    talk_settle();
+}
+
+/* To what was asked for, which is within seconds. */
+static inline void talk_turn_to_next_wake(void)
+{
+    talk_settle();
+    ck_assert_int_lt(talk.p.wake_ms, INT64_MAX);
+    talk.now_ms = talk.p.wake_ms;
     talk_settle();
 }
 

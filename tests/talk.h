@@ -109,7 +109,9 @@ static inline unsigned open_fds(void)
 
 /* The least that is needed. There may be a certificate, of a test before this
  * one in the same process: plain dialogues are to be plain all the same. */
-#define HOUSE_RULES    "smarthost = 127.0.0.1:9\nsmarthost_tls = none\n"
+#define HOUSE_RULES                                                            \
+    "smarthost = 127.0.0.1:9\nsmarthost_tls = none\n"                          \
+    "ack_wait_seconds = 0\n"
 #define HOUSE_IS_PLAIN "tls_detect_ms = 0\nno_starttls_to = 0.0.0.0/0 ::/0\n"
 static const char *house_rules = HOUSE_RULES HOUSE_IS_PLAIN;
 
@@ -132,6 +134,7 @@ static inline void open_house(void)
     furnish("");
     queue_init();
     clients_init();
+    promise_init();
     session_init(OUR_NAME);
     fds_at_start = open_fds();
 }
@@ -483,6 +486,7 @@ static inline void read_recipients(queue_id id)
             used += (size_t)snprintf(mail.to + used, sizeof mail.to - used,
                                      "%s%s", used ? " " : "", r.mailbox);
         mail.recipients++;
+        promise_note(id, QUEUE_DONE, "250 2.0.0 taken", NULL);
         queue_settle(id, &r, QUEUE_DONE);
     }
     ck_assert_uint_eq(mail.recipients, queue_recipients(id));
@@ -512,7 +516,7 @@ static inline void read_bytes(queue_id id)
 /* Takes the message that waits longest out of the queue, into mail. */
 static inline bool take_mail(void)
 {
-    queue_id id = queue_due(now_ms);
+    queue_id id = queue_due(now_ms, true);
     if (id == QUEUE_NONE)
         return false;
     snprintf(mail.from, sizeof mail.from, "%s", queue_reverse_path(id));
@@ -520,6 +524,7 @@ static inline bool take_mail(void)
     read_recipients(id);
     read_bytes(id);
     ck_assert(queue_return(id, 0));
+    promise_returned(id, 0);
     return true;
 }
 

@@ -1437,6 +1437,7 @@ START_TEST(drain_during_handshakes)
     pass(2000, NULL);
     ck_assert_uint_eq(smtp_in_clients(), 0);
     session_init(OUR_NAME);
+    promise_init();
 }
 END_TEST
 

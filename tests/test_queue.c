@@ -45,7 +45,7 @@ static void expect_empty(void)
     ck_assert_uint_eq(n.writing, 0);
     ck_assert_uint_eq(n.blocks_free, QUEUE_BLOCKS);
     ck_assert_uint_eq(n.blocks_reserved, 0);
-    ck_assert_int_eq(queue_next_due_ms() == INT64_MAX, 1);
+    ck_assert_int_eq(queue_next_due_ms(true) == INT64_MAX, 1);
 }
 
 /* The byte at a place of a message: no two blocks look alike. */
@@ -99,7 +99,7 @@ static void settle_all(queue_id id, enum queue_verdict verdict)
 
 static void deliver_all(void)
 {
-    for (queue_id id; (id = queue_due(INT64_MAX)) != QUEUE_NONE;) {
+    for (queue_id id; (id = queue_due(INT64_MAX, true)) != QUEUE_NONE;) {
         settle_all(id, QUEUE_DONE);
         ck_assert(queue_return(id, 0));
     }
@@ -160,7 +160,7 @@ START_TEST(read_back_around_block_borders)
                     write_head(id, heads[k]);
                 queue_commit(id, QUEUE_IS_8BIT, 5);
                 expect_sound();
-                ck_assert_uint_eq(queue_due(5), id);
+                ck_assert_uint_eq(queue_due(5, true), id);
                 expect_content(id, heads[k], sizes[i]);
                 expect_content(id, heads[k], sizes[i]); /* a second try */
                 ck_assert_uint_eq(queue_facts(id), QUEUE_IS_8BIT);
@@ -215,7 +215,7 @@ START_TEST(thousand_recipients)
     expect_sound();
     ck_assert_uint_eq(queue_recipients(id), 1000);
     ck_assert_str_eq(queue_reverse_path(id), "");
-    ck_assert_uint_eq(queue_due(0), id);
+    ck_assert_uint_eq(queue_due(0, true), id);
     for (int pass = 0; pass < 2; pass++) {
         struct queue_recipient r = {0};
         int i = 0;
@@ -248,7 +248,7 @@ START_TEST(full_of_messages)
         ck_assert_uint_eq(queue_new("from@x", 0), QUEUE_NONE);
         ck_assert_uint_eq(count_now().messages, QUEUE_MESSAGES);
         expect_sound();
-        queue_id id = queue_due(0); /* one goes, one comes */
+        queue_id id = queue_due(0, true); /* one goes, one comes */
         settle_all(id, QUEUE_DONE);
         ck_assert(queue_return(id, 0));
         queue_commit(new_message(0), 0, 0);
@@ -348,7 +348,7 @@ START_TEST(reservation_holds)
         write_head(id, "H: 1\r\n");
         queue_commit(id, 0, 0);
         expect_sound();
-        ck_assert_uint_eq(queue_due(0), id);
+        ck_assert_uint_eq(queue_due(0, true), id);
         expect_content(id, "H: 1\r\n", sizes[i]);
     }
 }
@@ -452,7 +452,7 @@ START_TEST(more_than_declared)
     ck_assert_uint_eq(write_body(id, 300000), 300000);
     expect_sound();
     queue_commit(id, 0, 0);
-    ck_assert_uint_eq(queue_due(0), id);
+    ck_assert_uint_eq(queue_due(0, true), id);
     expect_content(id, "", 300000);
 }
 END_TEST
@@ -485,8 +485,8 @@ START_TEST(verdicts)
          true},
     };
     for (unsigned t = 0; t < COUNT(tries); t++) {
-        ck_assert_uint_eq(queue_due(1000 * (int64_t)t), QUEUE_NONE);
-        ck_assert_uint_eq(queue_due(1000 * (int64_t)t + 10), id);
+        ck_assert_uint_eq(queue_due(1000 * (int64_t)t, true), QUEUE_NONE);
+        ck_assert_uint_eq(queue_due(1000 * (int64_t)t + 10, true), id);
         ck_assert_uint_eq(queue_tries(id), t);
         queue_count_try(id);
         struct queue_recipient r = {0};
@@ -512,7 +512,7 @@ START_TEST(taken_then_done)
 {
     queue_id id = new_message(0);
     queue_commit(id, 0, 0);
-    queue_due(0);
+    queue_due(0, true);
     settle_all(id, QUEUE_TAKEN);
     settle_all(id, QUEUE_DONE);
     ck_assert(queue_return(id, 0));
@@ -575,17 +575,79 @@ START_TEST(due_order)
             ids[k] = new_message(0);
             queue_commit(ids[k], 0, table[i].committed_ms[k]);
         }
-        ck_assert_uint_eq(queue_due(0), QUEUE_NONE);
+        ck_assert_uint_eq(queue_due(0, true), QUEUE_NONE);
         for (int k = 0; k < 4; k++) {
             queue_id id = ids[table[i].order[k]];
-            ck_assert_int_eq(queue_next_due_ms(), k + 1);
-            ck_assert_uint_eq(queue_due(k + 1), id);
-            ck_assert_uint_eq(queue_due(k + 1), QUEUE_NONE);
+            ck_assert_int_eq(queue_next_due_ms(true), k + 1);
+            ck_assert_uint_eq(queue_due(k + 1, true), id);
+            ck_assert_uint_eq(queue_due(k + 1, true), QUEUE_NONE);
             settle_all(id, QUEUE_DONE);
             ck_assert(queue_return(id, 0));
         }
         expect_empty();
     }
+}
+END_TEST
+
+/* A message of so many bytes, committed. */
+static queue_id commit_of(size_t bytes, int64_t now_ms)
+{
+    queue_id id = new_message(0);
+    ck_assert_uint_eq(write_body(id, bytes), bytes);
+    queue_commit(id, 0, now_ms);
+    return id;
+}
+
+START_TEST(alerts_overtake_scans)
+{
+    static const struct {
+        int64_t big_ms, small_ms, now_ms;
+        bool is_small_first;
+    } table[] = {
+        {5, 5, 5, true},
+        {1, 9, 9, true},
+        {9, 1, 9, true},
+        {1, 9, 8, false}, /* the alert is not due yet */
+        {1, 9, 1 + QUEUE_YIELD_MS, true},
+        {1, 9, 2 + QUEUE_YIELD_MS, false}, /* it has waited for long enough */
+        {9, 1, 10 + QUEUE_YIELD_MS, true}, /* and so has the alert */
+        {9, 9, 10 + QUEUE_YIELD_MS, true},
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        queue_id big = commit_of(QUEUE_SMALL_BYTES + 1, table[i].big_ms);
+        queue_id small = commit_of(QUEUE_SMALL_BYTES, table[i].small_ms);
+        queue_id first = table[i].is_small_first ? small : big;
+        int64_t earliest_ms = table[i].big_ms < table[i].small_ms
+                                  ? table[i].big_ms
+                                  : table[i].small_ms;
+        ck_assert_int_eq(queue_next_due_ms(true), earliest_ms);
+        ck_assert_int_eq(queue_next_due_ms(false), table[i].small_ms);
+        ck_assert_uint_eq(queue_due(table[i].now_ms, true), first);
+        expect_sound();
+        settle_all(first, QUEUE_DONE);
+        queue_return(first, 0);
+        deliver_all();
+        expect_empty();
+    }
+}
+END_TEST
+
+START_TEST(scans_wait_where_only_alerts_may_go)
+{
+    queue_id declared = new_message(QUEUE_SMALL_BYTES + 1); /* and sent less */
+    queue_commit(declared, 0, 1);
+    queue_id big = commit_of(QUEUE_SMALL_BYTES + 1, 2);
+    ck_assert_uint_eq(queue_due(1000, false), QUEUE_NONE);
+    ck_assert_int_eq(queue_next_due_ms(false), INT64_MAX);
+    queue_id small = commit_of(10, 3);
+    ck_assert_uint_eq(queue_due(1000, false), small);
+    ck_assert_uint_eq(queue_due(1000, false), QUEUE_NONE);
+    ck_assert_uint_eq(queue_older_than(2), declared); /* big or not */
+    ck_assert_uint_eq(queue_due(1000, true), big);
+    ck_assert_uint_eq(queue_due(1000, true), QUEUE_NONE);
+    ck_assert(!queue_return(big, 7));
+    ck_assert_int_eq(queue_next_due_ms(true), 7);
+    expect_sound();
 }
 END_TEST
 
@@ -610,6 +672,181 @@ START_TEST(older_than)
 }
 END_TEST
 
+/* ---- Every move in every state ------------------------------------------- */
+
+/* The states by letters: Writing, Queued, Lent, Flying; small ones: in doubt.
+ * X: lent and withdrawn; 0: gone. */
+static char state_of(queue_id id)
+{
+    struct queue_view v;
+    enum queue_fate fate = queue_fate(id);
+    if (fate == QUEUE_WRITING)
+        return 'W';
+    if (fate == QUEUE_OVER)
+        return queue_is_withdrawn(id) ? 'X' : '0';
+    ck_assert(queue_look(id, &v));
+    ck_assert_int_eq(v.is_in_doubt, fate == QUEUE_IN_DOUBT);
+    char letter = strcmp(v.state, "waiting") == 0   ? 'Q'
+                  : strcmp(v.state, "sending") == 0 ? 'L'
+                                                    : 'F';
+    if (!v.is_in_doubt)
+        ck_assert_int_eq(fate, letter == 'F' ? QUEUE_IN_FLIGHT : QUEUE_HELD);
+    return (char)(v.is_in_doubt ? letter + 'a' - 'A' : letter);
+}
+
+static queue_id in_state(char state)
+{
+    bool is_in_doubt = state == 'q' || state == 'l' || state == 'f';
+    queue_id id = new_message(0);
+    if (state == 'W')
+        return id;
+    queue_commit(id, 0, 0);
+    if (state == 'Q')
+        return id;
+    ck_assert_uint_eq(queue_due(0, true), id);
+    if (is_in_doubt) {
+        ck_assert(queue_launch(id));
+        queue_land(id, false);
+    }
+    if (state == 'X')
+        ck_assert(queue_withdraw(id));
+    if (state == 'F' || state == 'f')
+        ck_assert(queue_launch(id));
+    if (state == 'q')
+        ck_assert(!queue_return(id, 0));
+    if (state == '0') {
+        settle_all(id, QUEUE_DONE);
+        ck_assert(queue_return(id, 0));
+    }
+    ck_assert_int_eq(state_of(id), state);
+    return id;
+}
+
+/* What it says, where it says something. */
+static bool make_move(size_t move, queue_id id)
+{
+    struct queue_recipient r = {0};
+    struct queue_reader reader = {0};
+    size_t count;
+    switch (move) {
+    case 0: queue_commit(id, 0, 0); return true;
+    case 1: queue_drop(id); return true;
+    case 2: return queue_due(0, true) == id;
+    case 3: return queue_launch(id);
+    case 4: queue_land(id, true); return true;
+    case 5: queue_land(id, false); return true;
+    case 6: queue_return(id, 0); return true;
+    case 7: return queue_withdraw(id);
+    case 8: queue_count_try(id); return true;
+    case 9: queue_read(id, &reader, &count); return true;
+    default:
+        queue_next_recipient(id, &r);
+        queue_settle(id, &r, QUEUE_TAKEN);
+        return true;
+    }
+}
+#define MOVES 11
+
+/* What each becomes; a blank: it refuses, and all stays; !: it dies.
+ * commit, drop, due, launch, land answered, unanswered, return, withdraw,
+ * count_try, read, settle */
+static const struct {
+    char state;
+    const char *becomes;
+} moves[] = {
+    {'W', "Q0 !WW! !!!"}, {'Q', "!!L!QQ!0!!!"}, {'L', "!! FLLQXLLL"},
+    {'F', "!! !Ll! !!F"}, {'X', "!!  XX0 XXX"}, {'q', "!!l!qq! !!!"},
+    {'l', "!! fllq lll"}, {'f', "!! !ll! !!f"}, {'0', "!! !00! !!!"},
+};
+
+START_TEST(every_move_in_every_state)
+{
+    for (size_t i = 0; i < COUNT(moves); i++)
+        for (size_t move = 0; move < MOVES; move++) {
+            char becomes = moves[i].becomes[move];
+            if (becomes == '!')
+                continue;
+            queue_init();
+            queue_id id = in_state(moves[i].state);
+            bool is_made = make_move(move, id);
+            ck_assert_msg(is_made == (becomes != ' '), "%c, move %zu",
+                          moves[i].state, move);
+            char now = state_of(id);
+            ck_assert_msg(now == (is_made ? becomes : moves[i].state),
+                          "%c, move %zu: %c", moves[i].state, move, now);
+            expect_sound();
+        }
+}
+END_TEST
+
+START_TEST(illegal_moves_abort)
+{
+    if (moves[(size_t)_i / MOVES].becomes[_i % MOVES] != '!')
+        raise(SIGABRT); /* no business of this test */
+    queue_id id = in_state(moves[(size_t)_i / MOVES].state);
+    make_move((size_t)_i % MOVES, id);
+}
+END_TEST
+
+/* A withdrawn one is nobody's loss, and its room is free at once, or when it
+ * is given back. */
+START_TEST(withdrawn_is_not_counted)
+{
+    queue_id waiting = new_message(0), lent = in_state('L');
+    queue_commit(waiting, 0, 0);
+    queue_promise(lent);
+    ck_assert_uint_eq(count_now().messages, 2);
+    ck_assert_uint_eq(count_now().sending, 1);
+    ck_assert(queue_withdraw(lent));
+    ck_assert(queue_withdraw(waiting));
+    ck_assert_uint_eq(count_now().messages, 0);
+    ck_assert_uint_eq(count_now().sending, 0);
+    ck_assert_uint_eq(count_now().promised, 0);
+    ck_assert_int_eq(queue_next_due_ms(true), INT64_MAX);
+    ck_assert_uint_ne(count_now().blocks_free, QUEUE_BLOCKS);
+    ck_assert(queue_return(lent, 0));
+    expect_empty();
+    expect_sound();
+}
+END_TEST
+
+START_TEST(promises_and_doubts_are_counted)
+{
+    queue_id id = new_message(0);
+    struct queue_view v;
+    queue_promise(id); /* nothing is committed: nothing is promised */
+    queue_promise(QUEUE_NONE);
+    ck_assert(!queue_look(id, &v));
+    queue_commit(id, 0, 40);
+    ck_assert_uint_eq(count_now().promised, 0);
+    ck_assert_int_eq(count_now().oldest_ms, 40);
+    queue_promise(id);
+    queue_promise(id);
+    ck_assert_uint_eq(count_now().promised, 1);
+    ck_assert_uint_eq(queue_due(40, true), id);
+    ck_assert(queue_launch(id));
+    queue_land(id, false);
+    ck_assert_uint_eq(count_now().in_doubt, 1);
+    ck_assert(queue_launch(id)); /* once more; an answer ends no doubt about */
+    queue_land(id, true);        /* the first time */
+    ck_assert_int_eq(queue_fate(id), QUEUE_IN_DOUBT);
+    ck_assert(!queue_return(id, 99));
+    ck_assert(queue_look(id, &v));
+    ck_assert_str_eq(v.state, "waiting");
+    ck_assert_uint_eq(v.open_recipients, 1);
+    ck_assert_int_eq(v.due_ms, 99);
+    ck_assert(v.is_promised && v.is_in_doubt);
+    deliver_all();
+    expect_empty();
+    ck_assert_uint_eq(count_now().promised + count_now().in_doubt, 0);
+    queue_id next = new_message(0); /* in the same place */
+    queue_commit(next, 0, 0);
+    ck_assert(queue_look(next, &v));
+    ck_assert(!v.is_promised && !v.is_in_doubt);
+    deliver_all();
+}
+END_TEST
+
 /* ---- A long random walk beside a simple model ---------------------------- */
 
 #define MODEL_MAX 300
@@ -618,15 +855,17 @@ enum model_state {
     M_NONE,
     M_WRITING,
     M_WAITING,
-    M_LENT
+    M_LENT,
+    M_FLYING
 };
 
 static struct model {
     enum model_state state;
     queue_id id;
-    uint64_t bytes;
+    uint64_t bytes, declared;
     int64_t due_ms;
     unsigned recipients, open;
+    bool is_in_doubt, is_withdrawn;
 } model[MODEL_MAX];
 
 static struct model *pick(enum model_state state)
@@ -650,6 +889,8 @@ static void step_new(void)
     if (m->id == QUEUE_NONE)
         return;
     m->state = M_WRITING;
+    m->is_in_doubt = m->is_withdrawn = false;
+    m->declared = declared;
     m->bytes = 0;
     m->recipients = m->open = 0;
 }
@@ -686,24 +927,66 @@ static void step_finish(struct model *m, int64_t now_ms)
     m->state = M_WAITING;
 }
 
+static bool is_big_model(const struct model *m)
+{
+    return m->bytes > QUEUE_SMALL_BYTES || m->declared > QUEUE_SMALL_BYTES;
+}
+
 static void step_due(int64_t now_ms)
 {
-    queue_id id = queue_due(now_ms);
+    bool may_be_big = dice(3) > 0;
+    queue_id id = queue_due(now_ms, may_be_big);
     struct model *lent = NULL;
-    int64_t first_ms = INT64_MAX;
+    int64_t first_ms[2] = {INT64_MAX, INT64_MAX}; /* of small and of big */
     for (int i = 0; i < MODEL_MAX; i++)
         if (model[i].state == M_WAITING) {
-            if (model[i].due_ms < first_ms)
-                first_ms = model[i].due_ms;
+            bool is_big = is_big_model(&model[i]);
+            if (model[i].due_ms < first_ms[is_big])
+                first_ms[is_big] = model[i].due_ms;
             if (model[i].id == id)
                 lent = &model[i];
         }
-    ck_assert((id != QUEUE_NONE) == (first_ms <= now_ms));
+    bool has_small = first_ms[0] <= now_ms;
+    bool has_big = may_be_big && first_ms[1] <= now_ms;
+    bool has_yielded = has_big && first_ms[1] + QUEUE_YIELD_MS < now_ms &&
+                       first_ms[1] < first_ms[0];
+    ck_assert((id != QUEUE_NONE) == (has_small || has_big));
     if (id == QUEUE_NONE)
         return;
     ck_assert(lent != NULL);
-    ck_assert_int_eq(lent->due_ms, first_ms);
+    bool is_big = !has_small || has_yielded;
+    ck_assert_int_eq(is_big_model(lent), is_big);
+    ck_assert_int_eq(lent->due_ms, first_ms[is_big]);
     lent->state = M_LENT;
+}
+
+static void step_withdraw(struct model *m)
+{
+    bool may = (m->state == M_WAITING || m->state == M_LENT) &&
+               !m->is_in_doubt && !m->is_withdrawn;
+    ck_assert_int_eq(queue_withdraw(m->id), may);
+    if (!may)
+        return;
+    ck_assert_int_eq(queue_fate(m->id), QUEUE_OVER);
+    if (m->state == M_WAITING)
+        m->state = M_NONE;
+    else
+        m->is_withdrawn = true;
+}
+
+static void step_fly(struct model *m)
+{
+    if (m->state == M_LENT) {
+        ck_assert_int_eq(queue_launch(m->id), !m->is_withdrawn);
+        m->state = m->is_withdrawn ? M_LENT : M_FLYING;
+        return;
+    }
+    bool is_answered = dice(2);
+    queue_land(m->id, is_answered);
+    m->is_in_doubt |= !is_answered;
+    m->state = M_LENT;
+    ck_assert_int_eq(queue_fate(m->id),
+                     m->is_in_doubt ? QUEUE_IN_DOUBT : QUEUE_HELD);
 }
 
 static void expect_bytes(const struct model *m)
@@ -735,14 +1018,14 @@ static void step_return(struct model *m, int64_t now_ms)
     ck_assert_uint_eq(seen, m->recipients);
     m->due_ms = now_ms + dice(5000);
     bool is_freed = queue_return(m->id, m->due_ms);
-    ck_assert(is_freed == (m->open == 0));
+    ck_assert(is_freed == (m->open == 0 || m->is_withdrawn));
     m->state = is_freed ? M_NONE : M_WAITING;
 }
 
 static void walk_step(int64_t now_ms)
 {
     struct model *m;
-    switch (dice(8)) {
+    switch (dice(12)) {
     case 0: step_new(); break;
     case 1:
     case 2:
@@ -757,8 +1040,18 @@ static void walk_step(int64_t now_ms)
     case 5:
     case 6: step_due(now_ms); break;
     case 7:
+    case 8:
         if ((m = pick(M_LENT)) != NULL)
             step_return(m, now_ms);
+        break;
+    case 9:
+        if ((m = pick((enum model_state)(M_WRITING + dice(4)))) != NULL)
+            step_withdraw(m);
+        break;
+    case 10:
+    case 11:
+        if ((m = pick(dice(2) ? M_LENT : M_FLYING)) != NULL)
+            step_fly(m);
         break;
     }
 }
@@ -775,7 +1068,9 @@ START_TEST(random_walk)
     for (int i = 0; i < MODEL_MAX; i++) {
         if (model[i].state == M_WRITING)
             queue_drop(model[i].id);
-        if (model[i].state == M_LENT)
+        if (model[i].state == M_FLYING)
+            queue_land(model[i].id, true);
+        if (model[i].state >= M_LENT)
             queue_return(model[i].id, 0);
     }
     expect_sound();
@@ -794,7 +1089,7 @@ static void mistake(int which)
     queue_id writing = new_message(0), waiting = new_message(0);
     queue_id lent = new_message(0);
     queue_commit(lent, 0, 0);
-    queue_due(0);
+    queue_due(0, true);
     queue_commit(waiting, 0, 1);
     queue_next_recipient(lent, &r);
     switch (which) {
@@ -885,13 +1180,21 @@ Suite *suite_queue(void)
     tcase_add_test(c, taken_then_done);
     tcase_add_test(c, stale_ids_are_noticed);
     tcase_add_test(c, due_order);
+    tcase_add_test(c, alerts_overtake_scans);
+    tcase_add_test(c, scans_wait_where_only_alerts_may_go);
     tcase_add_test(c, older_than);
+    tcase_add_test(c, every_move_in_every_state);
+    tcase_add_test(c, withdrawn_is_not_counted);
+    tcase_add_test(c, promises_and_doubts_are_counted);
     tcase_add_test(c, random_walk);
     tcase_add_test(c, retry_arithmetic);
     const char *fork = getenv("CK_FORK"); /* a death needs its own process */
-    if (fork == NULL || strcmp(fork, "no") != 0)
+    if (fork == NULL || strcmp(fork, "no") != 0) {
         tcase_add_loop_test_raise_signal(c, own_mistakes_abort, SIGABRT, 0,
                                          MISTAKES);
+        tcase_add_loop_test_raise_signal(c, illegal_moves_abort, SIGABRT, 0,
+                                         COUNT(moves) * MOVES);
+    }
     suite_add_tcase(s, c);
     return s;
 }

@@ -537,7 +537,9 @@ START_TEST(a_reset_behind_the_mail)
     ck_assert_uint_eq(smtp_in_clients(), 0);
     expect_body(HI, strlen(HI));
     ck_assert_uint_eq(logged(" accepted "), 1);
-    ck_assert_uint_eq(logged("why="), 0); /* that was no failure of its */
+    /* That was no failure of its, though the reset may overtake what
+     * acknowledges our reply. */
+    ck_assert_uint_eq(logged("why="), logged(" unheard why="));
 }
 END_TEST
 

@@ -390,6 +390,29 @@ static const struct {
      "the.conf line 3: tls_detect_ms: ", "5001 is out of bounds: 0 to 5000 ms"},
     {BASE "status_listen = 127.0.0.1:1 127.0.0.1:2\n",
      "the.conf line 3: status_listen: ", "has more than 1 entries"},
+    /* the wait for the smarthost's verdict */
+    {BASE "ack_wait_seconds = 601\n",
+     "the.conf line 3: ack_wait_seconds: ", "601 is out of bounds: 0 to 600 s"},
+    {BASE "ack_late = drop\n", "the.conf line 3: ack_late: ", "queue refuse"},
+    {BASE "ack_wait_at = 465=601\n", "the.conf line 3: ack_wait_at: ",
+     "\"465=601\" is no port=seconds such as 465=60, 0 to 600 seconds"},
+    {BASE "ack_wait_at = 25=5 0=5\n",
+     "the.conf line 3: ack_wait_at: ", "\"0=5\" is no port=seconds"},
+    {BASE "ack_wait_at = 65536=5\n",
+     "the.conf line 3: ack_wait_at: ", "\"65536=5\" is no port=seconds"},
+    {BASE "ack_wait_at = 25=-1\n",
+     "the.conf line 3: ack_wait_at: ", "\"25=-1\" is no port=seconds"},
+    {BASE "ack_wait_at = 25=5s\n",
+     "the.conf line 3: ack_wait_at: ", "\"25=5s\" is no port=seconds"},
+    {BASE "ack_wait_at = smtp=5\n",
+     "the.conf line 3: ack_wait_at: ", "\"smtp=5\" is no port=seconds"},
+    {BASE "ack_wait_at = 25=\n", "the.conf line 3: ack_wait_at: ", ""},
+    {BASE "ack_wait_at = 25\n", "the.conf line 3: ack_wait_at: ", ""},
+    {BASE "ack_wait_seconds = 0\nack_late = refuse\n",
+     "the.conf line 4: ack_late: ",
+     "refuse needs ack_wait_seconds (and each of ack_wait_at) above 0"},
+    {BASE "ack_late = refuse\nack_wait_at = 25=5 465=0\n",
+     "the.conf line 3: ack_late: ", "refuse needs ack_wait_seconds"},
 };
 
 /* The same that do not contradict. */
@@ -408,6 +431,9 @@ START_TEST(what_is_no_contradiction)
         "sender_domains = example.com  example.net  b.example\n",
         "status_listen =\ntls_detect_ms = 0\n",
         "default_domain = lan\n",
+        "ack_late = refuse\n",
+        "ack_late = refuse\nack_wait_seconds = 1\nack_wait_at = 25=1 465=600\n",
+        "ack_wait_seconds = 0\nack_wait_at = 25=0 465=9\n",
         "rewrite_to = a=b@c.example\nrewrite_to d = e@f.example\n",
     };
     for (size_t i = 0; i < COUNT(table); i++) {
@@ -415,6 +441,20 @@ START_TEST(what_is_no_contradiction)
         snprintf(text, sizeof text, BASE "%s", table[i]);
         ck_assert_msg(load(text), "row %zu: %s", i, error);
     }
+}
+END_TEST
+
+START_TEST(the_wait_of_each_port)
+{
+    ck_assert(load(BASE "ack_wait_seconds = 7\n"));
+    ck_assert_int_eq(settings_ack_wait_ms(25), 7000);
+    ck_assert(load(BASE "ack_wait_seconds = 7\n"
+                        "ack_wait_at = 25=0 465=600 65535=1\n"));
+    ck_assert_int_eq(settings_ack_wait_ms(25), 0);
+    ck_assert_int_eq(settings_ack_wait_ms(465), 600000);
+    ck_assert_int_eq(settings_ack_wait_ms(65535), 1000);
+    ck_assert_int_eq(settings_ack_wait_ms(26), 7000);
+    ck_assert_int_eq(settings_ack_wait_ms(0), 7000);
 }
 END_TEST
 
@@ -792,6 +832,7 @@ Suite *suite_settings(void)
     tcase_add_test(c, smarthosts);
     tcase_add_test(c, refusals_name_file_line_key_and_cure);
     tcase_add_test(c, what_is_no_contradiction);
+    tcase_add_test(c, the_wait_of_each_port);
     tcase_add_test(c, pairs);
     tcase_add_test(c, as_many_pairs_as_fit);
     tcase_add_test(c, number_signs_that_are_no_comments);

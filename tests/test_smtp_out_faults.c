@@ -36,7 +36,8 @@ static void end_with(enum talk_stage stage, bool is_route_fault,
     talk_expect_log("rcpt=<b@y.test>", stage >= AT_MAIL);
     talk_expect_log("may arrive twice", stage == AT_DOT);
     if (why != NULL)
-        talk_expect_log(why, is_kept + (is_route_fault && stage >= AT_MAIL));
+        talk_expect_log(why, is_kept + (is_route_fault && stage >= AT_MAIL) +
+                                 (stage == AT_DOT));
     talk_end();
 }
 
@@ -573,7 +574,8 @@ static void count_logins(const char *reply, int64_t seconds)
 START_TEST(b7_login_refused_three_times_an_hour)
 {
     count_logins("535 5.7.8 wrong\r\n", 4 * 3600 - 1);
-    ck_assert_uint_eq(login_count, 12);
+    ck_assert_uint_ge(login_count, 10); /* a fifth more by chance */
+    ck_assert_uint_le(login_count, 12);
     for (unsigned i = 1; i < login_count; i++)
         ck_assert_int_ge(login_times[i] - login_times[i - 1],
                          ROUTE_AUTH_SECONDS * INT64_C(1000));
@@ -635,7 +637,7 @@ START_TEST(b7_no_mechanism_of_ours)
         begin_at(AT_EHLO, i & 2);
         talk_say(ehlos[i]);
         talk_expect_end();
-        talk_expect_log("for_s=1200", 1);
+        talk_expect_rest(1200);
         end_at(AT_EHLO, "offers no login that we can use");
     }
 }
@@ -1092,9 +1094,8 @@ START_TEST(abandoned_at_each_stage)
             smtp_out_abandon(talk.now_ms);
             ck_assert_uint_eq(talk_count_fds(), fds - 1);
             bool is_in_hand = stage >= AT_MAIL && stage <= AT_DOT;
-            talk_expect_log("lanpost stops", is_in_hand);
-            talk_expect_log("lanpost stops (may arrive twice)",
-                            stage == AT_DOT);
+            talk_expect_log("reply=\"lanpost stops", is_in_hand);
+            talk_expect_log("in_doubt why=\"lanpost stops\"", stage == AT_DOT);
             talk_expect_fate("b@y.test", is_in_hand ? 'L' : '-');
             talk_expect_log("route=", 0);
             ck_assert_uint_eq(talk_waiting(), stage < AT_IDLE);
@@ -1237,7 +1238,7 @@ START_TEST(b20_extensions_are_those_of_the_last_ehlo)
     talk_expect(
         "MAIL FROM:<a@x.test> SIZE=22 BODY=8BITMIME\r\n" RCPT_LINE DATA_LINE);
     talk_hang_up(false);
-    talk_advance(15);
+    talk_advance(18);
     talk_until(AT_EHLO, false);
     talk_say("250 x\r\n");
     talk_expect(MAIL_LINE);

@@ -295,7 +295,7 @@ static void check_right(queue_id id, unsigned how, const uint8_t *said,
 static void settle_all(unsigned how, const uint8_t *said, size_t bytes)
 {
     queue_id id;
-    while ((id = queue_due(now_ms)) != QUEUE_NONE) {
+    while ((id = queue_due(now_ms, true)) != QUEUE_NONE) {
         struct queue_recipient r = {0};
         unsigned recipients = 0;
         check_right(id, how, said, bytes);
