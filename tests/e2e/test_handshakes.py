@@ -337,7 +337,9 @@ class Faults(unittest.TestCase):
         with Tls(self.relay.tls_port) as wire:
             wire.open_mail()
             wire.ask(b"DATA")
-            wire.send(TEXT + b".\r\n")
+            # Other words: the same would join the mail before, since nobody
+            # heard its answer.
+            wire.send(TEXT + b"again\r\n.\r\n")
             wire.below.shutdown(socket.SHUT_WR)
         self.is_well(2)
 

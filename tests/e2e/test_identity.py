@@ -473,7 +473,9 @@ class Status(Folder):
             self.assertRegex(out, r"\Alanpost \d+\.\d+\.\d+, up for \d+ s\n"
                                   r"smarthost  localhost:%d\n"
                                   r"route      up\n"
-                                  r"queue      0 waiting, 0 being written, "
+                                  r"queue      0 waiting, 0 being sent, "
+                                  r"0 in doubt, 0 being written, 0 devices wait for their "
+                                  r"answer\n           "
                                   r"\d+ of \d+ KiB free\n" % host.port)
             for block in (
                     r"\n127\.0\.0\.1\n  last mail     \d+ s ago, 3 that day\n",
@@ -494,6 +496,7 @@ class Status(Folder):
             relay.wait_log("route=paused")
             out = run("status", "-c", relay.file)[1]
             self.assertRegex(out, r"\nroute      rests for \d+ s: \w[^\n]+\n"
+                                  r"advice     [^\n]+\n"
                                   r"queue      1 waiting, ")
 
     def test_nobody_answers(self):

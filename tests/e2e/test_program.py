@@ -342,7 +342,7 @@ class Signals(unittest.TestCase):
         with Smarthost("--fault", "dot:stall=2") as host, \
                 self.relay(host.port) as relay:
             relay.send()
-            wait_for(lambda: "DATA" in host.transcript(), "DATA")
+            wait_for(lambda: "BDAT" in host.transcript(), "BDAT")
             self.assertEqual(relay.stop(), 0)
             self.assertEqual(len(host.ledger()), 1)
 
@@ -351,7 +351,7 @@ class Signals(unittest.TestCase):
                 self.relay(host.port) as relay, \
                 smtplib.SMTP("127.0.0.1", relay.port, "me.test", 10) as idle:
             relay.send()
-            wait_for(lambda: "DATA" in host.transcript(), "DATA")
+            wait_for(lambda: "BDAT" in host.transcript(), "BDAT")
             relay.process.terminate()
             relay.wait_log("stopping")
             self.assertEqual(idle.getreply()[0], 421)

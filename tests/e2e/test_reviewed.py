@@ -134,7 +134,8 @@ class LastWords(unittest.TestCase):
                         smarthost_tls=tls) as relay:
             relay.send(text)
             line, = relay.wait_log("rcpt=<b@y.test>", 30)
-            self.assertRegex(line, r'reply="552 5\.3\.4 too big" refused$')
+            self.assertRegex(line, r'reply="552 5\.3\.4 too big" '
+                                   r'advice="[^"]+" refused$')
             self.assertEqual(relay.stop(), 0)
             self.assertNotIn(" later ", relay.log())
             self.assertEqual(host.mails, 1)
