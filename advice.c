@@ -90,8 +90,9 @@ static const struct row replies[] = {
     {0, "432", "4.3.2", NULL, BUSY_S,
      "more than three connections use this mailbox: it is tried again; lower "
      "connections_max if this stays"},
-    {0, NULL, NULL, "SubmissionQuotaExceeded|submission quota exceeded",
-     QUOTA_S,
+    /* Not at RCPT: there the words may be an address, which anyone can type. */
+    {ADVICE_AT_MAIL | ADVICE_AT_DATA | ADVICE_AT_DOT, NULL, NULL,
+     "SubmissionQuotaExceeded|submission quota exceeded", QUOTA_S,
      "the mailbox has sent all it may in a day, and may again within a day: "
      "see that nobody misuses it"},
     {0, NULL, "5.1.90", NULL, QUOTA_S,

@@ -193,10 +193,11 @@ static bool refuses_when_late(void)
     return settings()->ack_late == ACK_LATE_REFUSE || p.is_stopping;
 }
 
-/* It can be destroyed, and its device sends it again. */
+/* It can be destroyed, and its device sends it again: not one that may be
+ * deaf, and believe in success while the only copy is gone. */
 static bool may_be_withdrawn(const struct place *at, enum queue_fate fate)
 {
-    return fate == QUEUE_HELD && !at->is_promised;
+    return fate == QUEUE_HELD && !at->is_promised && !at->is_doubted;
 }
 
 /* Over, or as good as: no verdict can come within the window. */
@@ -263,6 +264,8 @@ static void put_words(const struct place *at, const char *lead, bool is_again,
     size_t length = enhanced_length(words);
     if (has_code)
         memcpy(code, at->words, 3);
+    if (code[0] == '2') /* 251 and the like: a device knows this one */
+        memcpy(code, "250", 3);
     if (is_again && strcmp(code, "421") == 0)
         memcpy(code, "451", 3); /* 421 would end the session: RFC 5321 3.8 */
     char own[16];
@@ -344,7 +347,6 @@ enum promise_answer promise_answer(promise_ticket t, int64_t now_ms,
     }
     keep(at, a, now_ms);
     at->state = TOLD;
-    at->is_doubted = false;
     return a;
 }
 

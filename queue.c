@@ -10,10 +10,9 @@
  *                                                    or VACANT
  *   FLYING     -        -        -     -       LENT  -         -       (no)
  *
- * * Not when in doubt: somewhere a final dot has left, its answer was lost,
- * and a copy may have arrived. A withdrawn message that is lent is VACANT when
- * it is returned, and is not launched any more. A move that is not in the
- * table is our own mistake and dies at once.
+ * * Not when in doubt: its final dot has left, and the answer was lost. What is
+ * withdrawn while lent is VACANT when it is returned, and never launched. A
+ * move that is not in the table is our own mistake and dies at once.
  *
  * In the words of the model (tests/held_reply.pml): have = WAITING, LENT or
  * FLYING; inflight = FLYING; doubt = is_in_doubt; settled = no longer here.
@@ -137,8 +136,7 @@ static bool is_big(const struct message *m)
            m->body_bytes > QUEUE_SMALL_BYTES;
 }
 
-/* Neither reserved for another message nor, for a big one, kept for alerts:
- * one scan must not shut out the power failure. */
+/* Neither reserved nor, for a scan, kept for alerts. */
 static uint32_t blocks_available(bool for_big)
 {
     uint32_t kept = q.reserved + (for_big ? QUEUE_SMALL_BLOCKS : 0);
@@ -427,19 +425,16 @@ uint32_t queue_begun(void)
 
 /* ---- Reader -------------------------------------------------------------- */
 
-static struct message *first_of(const struct heap *h)
+static struct message *first_of(const struct heap *h, int64_t by_ms)
 {
-    return h->count > 0 ? &q.messages[h->numbers[0]] : NULL;
+    bool has_one = h->count > 0 && due_at(h, 0) <= by_ms;
+    return has_one ? &q.messages[h->numbers[0]] : NULL;
 }
 
 queue_id queue_due(int64_t now_ms, bool may_be_big)
 {
-    struct message *small = first_of(&q.heaps[0]);
-    struct message *big = may_be_big ? first_of(&q.heaps[1]) : NULL;
-    if (small != NULL && small->due_ms > now_ms)
-        small = NULL;
-    if (big != NULL && big->due_ms > now_ms)
-        big = NULL;
+    struct message *small = first_of(&q.heaps[0], now_ms);
+    struct message *big = may_be_big ? first_of(&q.heaps[1], now_ms) : NULL;
     /* Alerts first, yet a stream of them must not keep a scan for ever. */
     if (small != NULL && big != NULL && big->due_ms + QUEUE_YIELD_MS < now_ms &&
         big->due_ms < small->due_ms)
@@ -451,10 +446,18 @@ queue_id queue_due(int64_t now_ms, bool may_be_big)
 
 int64_t queue_next_due_ms(bool may_be_big)
 {
-    const struct message *small = first_of(&q.heaps[0]);
-    const struct message *big = may_be_big ? first_of(&q.heaps[1]) : NULL;
-    int64_t due_ms = small != NULL ? small->due_ms : INT64_MAX;
-    return big != NULL && big->due_ms < due_ms ? big->due_ms : due_ms;
+    int64_t due_ms = INT64_MAX;
+    for (const struct heap *h = q.heaps; h <= q.heaps + may_be_big; h++)
+        if (h->count > 0 && due_at(h, 0) < due_ms)
+            due_ms = due_at(h, 0);
+    return due_ms;
+}
+
+void queue_hasten(int64_t now_ms)
+{
+    for (struct message *m = q.messages; m < q.messages + QUEUE_MESSAGES; m++)
+        if (m->state == WAITING && m->due_ms > now_ms)
+            m->due_ms = now_ms;
 }
 
 queue_id queue_older_than(int64_t born_ms)
@@ -659,9 +662,8 @@ void queue_count(struct queue_counts *out)
         count_message(out, &q.messages[i]);
 }
 
-static const char *const state_names[] = {
-    [WAITING] = "waiting", [LENT] = "sending", [FLYING] = "in_flight"};
-
+static const char *const state_names[] = {"", "", "waiting", "sending",
+                                          "in_flight"};
 bool queue_look(queue_id id, struct queue_view *out)
 {
     const struct message *m = find(id);

@@ -105,6 +105,9 @@ void queue_land(queue_id id, bool is_answered);
 /* Lent, and withdrawn meanwhile: give it back. */
 bool queue_is_withdrawn(queue_id id);
 
+/* All that wait are due now, for a last try. */
+void queue_hasten(int64_t now_ms);
+
 /* Borrows a waiting message born before this time, whether due or not. */
 queue_id queue_older_than(int64_t born_ms);
 

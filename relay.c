@@ -435,6 +435,7 @@ static enum exit_code drain(void)
     int64_t now_ms = clock_ms(), end_ms = now_ms + DRAIN_SECONDS * 1000;
     log_line(LOG_AT_INFO, "relay", "stopping drain_s=%d", DRAIN_SECONDS);
     smtp_in_drain(now_ms);
+    queue_hasten(now_ms); /* one pass for what waits for its next try */
     for (;;) {
         queue_count(&n);
         bool is_done = n.messages == 0 && smtp_in_clients() == 0;

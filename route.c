@@ -29,10 +29,11 @@ static struct {
     struct ip_address addresses[DNS_ADDRESSES_MAX];
     unsigned count, next; /* of this round; next == count: a new one is due */
     struct ip_address good;
-    unsigned ready;          /* connections */
-    bool is_crowded;         /* the smarthost takes no more of them */
-    char why[256];           /* of the rest */
-    const char *told_advice; /* what the log was told last, while it fails */
+    unsigned ready;           /* connections */
+    bool is_crowded;          /* the smarthost takes no more of them */
+    int64_t crowded_until_ms; /* or until then, when all of them are stuck */
+    char why[256];            /* of the rest */
+    const char *told_advice;  /* what the log was told last, while it fails */
     char told_why[256];
 } route;
 
@@ -82,16 +83,20 @@ bool route_is_open(int64_t now_ms)
     return !route.is_resting;
 }
 
-bool route_takes_more(int64_t now_ms)
+bool route_takes_more(bool are_all_stuck, int64_t now_ms)
 {
-    return route_is_open(now_ms) && !route.is_crowded;
+    if (route.is_crowded && (!are_all_stuck || now_ms < route.crowded_until_ms))
+        return false;
+    return route_is_open(now_ms);
 }
 
 int64_t route_wake_ms(void)
 {
     if (route.is_resting)
         return route.until_ms;
-    return route.ticket != DNS_NO_SLOT ? ROUTE_WAKES_ITSELF : route.ask_at_ms;
+    if (route.ticket != DNS_NO_SLOT)
+        return ROUTE_WAKES_ITSELF;
+    return route.is_crowded ? route.crowded_until_ms : route.ask_at_ms;
 }
 
 /* The same advice is the same fault, though the words bear times and names;
@@ -150,6 +155,8 @@ void route_address_failed(const struct ip_endpoint *at, const char *why,
              why);
     if (route.ready > 0) {
         route.is_crowded = true;
+        route.crowded_until_ms =
+            now_ms + settings()->retry_first_seconds * 1000;
         route.next = route.count = 0;
         log_line(LOG_AT_INFO, "out", "connections=%u enough why=\"%s\"",
                  route.ready, whole);

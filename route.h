@@ -22,8 +22,9 @@ bool route_is_open(int64_t now_ms);
  * does not rest. */
 const char *route_why(int64_t now_ms, int64_t *rest_ms, const char **advice);
 
-/* True when a further connection may be tried. */
-bool route_takes_more(int64_t now_ms);
+/* True when a further connection may be tried. are_all_stuck: those that are
+ * open hang. */
+bool route_takes_more(bool are_all_stuck, int64_t now_ms);
 
 /* From when on it can be asked for an address: 0: now. While a question is
  * out, dns does the waking. */
@@ -38,7 +39,7 @@ bool route_next(struct ip_endpoint *at, bool *is_last, int64_t now_ms);
  * connection has ended; proved: a message got its verdict, so the route is
  * good. A further connection that fails while another is ready is no fault of
  * the route: the smarthost takes no more of them, and none is tried until the
- * ready ones have ended. */
+ * ready ones have ended, or all hang. */
 void route_ready(const struct ip_endpoint *at);
 void route_left(void);
 void route_proved(void);

@@ -367,13 +367,11 @@ static bool take_verdict(struct session *c, int64_t now_ms)
 {
     char reply[PROMISE_REPLY_BYTES];
     queue_id id = promise_message(c->held);
+    if (c->link.is_shut) /* half a connection: it may be deaf, or gone */
+        promise_doubt(c->held, now_ms);
     enum promise_answer a = promise_answer(c->held, now_ms, reply);
-    if (a == PROMISE_WAITS) {
-        /* Half a connection: its device may be deaf, or gone. */
-        if (c->link.is_shut)
-            promise_doubt(c->held, now_ms);
+    if (a == PROMISE_WAITS)
         return false;
-    }
     if (a == PROMISE_SILENCE) {
         session_hang_up(c, NULL, now_ms);
         return false;

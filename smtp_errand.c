@@ -183,8 +183,8 @@ static void ask_next_recipient(struct courier *c, int64_t now_ms)
  * connection alone. */
 static bool is_for_route(struct courier *c, int64_t now_ms)
 {
-    if (c->d.is_mail_refused || c->reply.code == 421 ||
-        courier_judge(c).scope != ADVICE_FOR_ROUTE)
+    if (reply_class(&c->reply) < 4 || c->d.is_mail_refused ||
+        c->reply.code == 421 || courier_judge(c).scope != ADVICE_FOR_ROUTE)
         return false;
     end_route(c, &c->reply, now_ms);
     return true;
@@ -194,7 +194,8 @@ static bool is_for_route(struct courier *c, int64_t now_ms)
  * accepted: it ends the route only when nobody was. */
 static bool is_route_fault_in_flight(struct courier *c)
 {
-    if (!c->d.is_one_flight || c->d.is_mail_refused || c->reply.code == 421 ||
+    if (reply_class(&c->reply) < 4 || !c->d.is_one_flight ||
+        c->d.is_mail_refused || c->reply.code == 421 ||
         courier_judge(c).scope != ADVICE_FOR_ROUTE)
         return false;
     c->d.has_route_fault = true;
@@ -232,6 +233,7 @@ static void on_mail(struct courier *c, int64_t now_ms)
         return;
     if (c->reply.code == 421 && c->messages > 0) {
         c->d.has_reply = false; /* its fill of one connection: as if closed */
+        c->d.is_mail_refused = true; /* and so is what flew behind it */
         courier_stumble(c, c->reply.text, now_ms);
     } else if (c->reply.code == 421) {
         be_turned_away(c, now_ms);

@@ -93,11 +93,17 @@ static bool is_setting_up(void)
     return false;
 }
 
+/* All connections hang, and there is room for another. */
+static bool is_stuck(int64_t now_ms)
+{
+    return find_courier(COURIER_VACANT) != NULL && count_open(now_ms) == 0;
+}
+
 /* One at a time is set up: when the smarthost is dead, one knocks, not all;
  * when it is alive, each good one lets the next begin. */
 static bool may_open(int64_t now_ms)
 {
-    return route_takes_more(now_ms) && !is_setting_up() &&
+    return route_takes_more(is_stuck(now_ms), now_ms) && !is_setting_up() &&
            find_courier(COURIER_VACANT) != NULL &&
            count_open(now_ms) < (unsigned)settings()->connections_max;
 }
@@ -114,7 +120,8 @@ static bool is_warming_due(int64_t now_ms)
 static void hand_out(int64_t now_ms)
 {
     struct courier *idle;
-    while ((idle = find_courier(COURIER_IDLE)) != NULL) {
+    while (route_is_open(now_ms) &&
+           (idle = find_courier(COURIER_IDLE)) != NULL) {
         queue_id id = queue_due(now_ms, may_take_big());
         if (id == QUEUE_NONE)
             break;
@@ -148,9 +155,11 @@ void smtp_out_prep(struct poller *p, int64_t now_ms)
     if (due_ms == INT64_MAX)
         return;
     poller_wake_at(p, fate_wake_ms());
-    bool can_act = find_courier(COURIER_IDLE) || may_open(now_ms);
+    bool can_act = (find_courier(COURIER_IDLE) && route_is_open(now_ms)) ||
+                   may_open(now_ms);
     int64_t wake_ms = route_wake_ms();
-    if (wake_ms != ROUTE_WAKES_ITSELF && (can_act || !route_is_open(now_ms)))
+    if (wake_ms != ROUTE_WAKES_ITSELF &&
+        (can_act || !route_is_open(now_ms) || is_stuck(now_ms)))
         poller_wake_at(p, wake_ms > due_ms ? wake_ms : due_ms);
 }
 
