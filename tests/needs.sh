@@ -10,7 +10,7 @@ run) list="$build openssl curl" ;;
 test) list="$build openssl curl check pkg-config python3 postfix
     libsasl2-modules sasl2-bin swaks msmtp dnsmasq-base strace procps iproute2
     valgrind faketime binutils util-linux libnet-ssleay-perl sslscan
-    testssl.sh s-nail bzip2 python3-dkim node-nodemailer"
+    testssl.sh s-nail bzip2 python3-dkim node-nodemailer spin"
     # Any node does; Debian's need not be the one that is here.
     command -v node >/dev/null || list="$list nodejs" ;;
 lint) list="$build clang clang-format clang-tidy cppcheck check python3

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds and runs every test: unit and dialogue tests, the fuzz seeds, and the
-# binary against real peers. The last line counts them all. LEAVE_OUT names
-# files, or seeds, that are not to be run.
+# Builds and runs every test: unit and dialogue tests, the fuzz seeds, the model
+# of the held reply, and the binary against real peers. The last line counts
+# them all. LEAVE_OUT names files, or seeds or model, that are not to be run.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
@@ -9,7 +9,8 @@ export BUILD
 passed=0
 failed=0
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+trap 'rm -rf "$log" "$logs"' EXIT
 
 count() { # count PASSED FAILED
     passed=$((passed + $1))
@@ -44,19 +45,38 @@ if ! is_left_out seeds; then
     count "${1:-0}" "${2:-1}"
 fi
 
+if ! is_left_out model; then
+    echo '== the model of the held reply'
+    tests/model.sh | tee "$log"
+    set -- $(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p' "$log" | tail -n 1)
+    count "${1:-0}" "${2:-1}"
+fi
+
+# AT_ONCE files side by side: for a build that is slow and tests no times.
+files=
 for file in tests/e2e/test_*.py; do
-    ! is_left_out "${file#tests/e2e/}" || continue
-    echo "== ${file#tests/e2e/}"
+    is_left_out "${file#tests/e2e/}" || files="$files ${file#tests/e2e/}"
+done
+# shellcheck disable=SC2016,SC2086
+printf '%s\n' $files | xargs -P "${AT_ONCE:-1}" -I{} sh -c '
+    echo "== {}"
     ok=0
-    timeout 900 python3 "$file" >"$log" 2>&1 || ok=1
-    set -- $(sed -n 's/^Ran \([0-9]*\) tests\{0,1\}.*/\1/p' "$log" | tail -n 1)
+    timeout 900 python3 "tests/e2e/{}" >"$0/{}" 2>&1 || ok=1
+    echo "$ok" >"$0/{}.ok"' "$logs"
+
+for file in $files; do
+    set -- $(sed -n 's/^Ran \([0-9]*\) tests\{0,1\}.*/\1/p' "$logs/$file" | tail -n 1)
     ran=${1:-0}
-    bad=$(sed -n 's/^FAILED (\(.*\))/\1/p' "$log" | tr ',' '\n' |
+    bad=$(sed -n 's/^FAILED (\(.*\))/\1/p' "$logs/$file" | tr ',' '\n' |
         sed -n 's/.*\(failures\|errors\)=\([0-9]*\).*/\2/p' |
         awk '{ n += $1 } END { print n + 0 }')
-    [ "$ok" -eq 0 ] || { [ "$bad" -gt 0 ] || bad=1; }
+    [ "$(cat "$logs/$file.ok")" = 0 ] || { [ "$bad" -gt 0 ] || bad=1; }
     [ "$ran" -gt 0 ] || bad=1
-    if [ "$bad" -gt 0 ]; then cat "$log"; else tail -n 3 "$log"; fi
+    if [ "$bad" -gt 0 ]; then
+        echo "== $file"
+        cat "$logs/$file"
+    fi
+    echo "$file: $(grep '^Ran ' "$logs/$file" | tail -n 1)"
     good=$((ran - bad))
     [ "$good" -ge 0 ] || good=0
     count "$good" "$bad"
