@@ -103,6 +103,33 @@ class Word(unittest.TestCase):
             self.assertEqual(relay.stop(), 0)
             self.assertEqual(len(relay.lines("notice to=")), 1)
 
+    def test_address_that_reads_like_a_fault(self):
+        """Words that anyone can type into a device: good or bad, they are no
+        quota, and the others' mail flows."""
+        name = "SubmissionQuotaExceeded"
+        for code, word in (("250 2.1.5", b"250 2.0.0 sent"),
+                           ("550 5.1.1", b"550 5.1.1")):
+            with self.subTest(code), Smarthost("--rcpt-reply", "%s=%s <%s@y>"
+                                               % (name, code, name)) as host, \
+                    relay_to(host) as relay:
+                reply, _ = send(relay.port, to=(b"%s@y" % name.encode(),))
+                self.assertTrue(reply.startswith(word), reply)
+                self.assertIn(b"250 2.0.0 sent", send(relay.port)[0])
+                self.assertEqual(relay.lines("route=paused"), [])
+
+    def test_device_that_shut_its_side(self):
+        """It may be deaf: no 451 that it never hears, and the only copy
+        gone."""
+        with Smarthost("--fault", "dot:reply=451 4.3.0 later:1") as host, \
+                relay_to(host, ack_late="refuse",
+                         retry_first_seconds=1) as relay:
+            with Wire(relay.port) as wire:
+                wire.open_mail(b"b@y.test")
+                wire.ask(b"DATA")
+                wire.send(b"Subject: t\r\n\r\nx\r\n.\r\n")
+            host.wait_ledger(1)
+            relay.wait_log(" sent")
+
     def test_552_at_rcpt_is_452(self):
         """Full for so many recipients: the others later, none refused."""
         with Smarthost("--rcpt-reply", "two=552 5.5.3 too many") as host, \
