@@ -76,7 +76,7 @@ static void lose_message(struct courier *c, const char *why, int64_t now_ms)
     if (!c->d.has_reply && c->messages > 0) {
         log_line(LOG_AT_INFO, "out",
                  "id=%08X host=%s why=\"%s\" again=\"on a fresh connection\"",
-                 (unsigned)c->d.id, route_smarthost(), why);
+                 (unsigned)c->d.id, route_smarthost(), text);
         courier_give_back(c, now_ms);
         return;
     }

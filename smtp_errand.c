@@ -519,6 +519,10 @@ static void be_withdrawn(struct courier *c, int64_t now_ms)
 void errand_run(struct courier *c, const struct poller *p, int64_t now_ms)
 {
     size_t unsent = buf_len(&c->link.out);
+    /* The device that it was kept warm for has gone. */
+    if (c->state == COURIER_IDLE && queue_writing() == 0 &&
+        c->link.deadline_ms > now_ms + CONNECTION_IDLE_SECONDS * 1000)
+        courier_wait_anew(c, now_ms);
     if (c->d.id != QUEUE_NONE && queue_is_withdrawn(c->d.id)) {
         be_withdrawn(c, now_ms);
         return;

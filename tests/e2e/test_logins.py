@@ -94,7 +94,8 @@ def footprint(pid):
     the queue are static, and a faster machine puts more mails into them."""
     heap = re.search(r"\[heap\]\n(?:.*\n)*?Rss:\s+(\d+)",
                      read("/proc/%d/smaps" % pid))
-    return int(heap[1]), len(os.listdir("/proc/%d/fd" % pid))
+    # A sanitizer has a heap of its own, elsewhere.
+    return int(heap[1]) if heap else 0, len(os.listdir("/proc/%d/fd" % pid))
 
 
 def percentile(times, part):
