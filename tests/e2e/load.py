@@ -150,8 +150,8 @@ class Lanpost(rig.Lanpost):
 
     def doubtful(self, key="rcpt"):
         """What it says may arrive twice: how many times each."""
-        pattern = r" id=%s rcpt=<%s> .*may arrive twice" % (
-            ("(\\w+)", "[^>]*") if key == "id" else ("\\w+", "([^>]*)"))
+        pattern = (r" id=(\w+) .*may arrive twice" if key == "id" else
+                   r" id=\w+ rcpt=<([^>]*)> .*may arrive twice")
         return collections.Counter(re.findall(pattern, self.log()))
 
     # What the kernel knows of it.
